@@ -1,0 +1,42 @@
+// Every named limit of the program in one place. A reader of foreign bytes checks one of these
+// before it allocates.
+#pragma once
+
+#include <cstdint>
+
+namespace fathom::limits {
+
+// Files.
+inline constexpr int64_t kMaxJsonBytes = int64_t{256} << 20;  // tokenizer.json of V3 is 8 MB
+inline constexpr int kMaxJsonDepth = 64;
+inline constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;  // the format's own limit
+inline constexpr int64_t kMaxTensorsPerModel = 1'000'000;  // V3 has 91,991
+inline constexpr int kMaxTensorRank = 8;
+inline constexpr int kMaxShards = 10'000;
+
+// Model dimensions: several times what any published model has.
+inline constexpr int64_t kMaxHiddenSize = 1 << 20;
+inline constexpr int64_t kMaxLayers = 4096;
+inline constexpr int64_t kMaxHeads = 65'536;
+inline constexpr int64_t kMaxExperts = 65'536;
+inline constexpr int64_t kMaxVocab = 1 << 24;
+inline constexpr int64_t kMaxContextTokens = int64_t{1} << 27;
+
+// Tokenizer.
+inline constexpr int64_t kMaxTokenBytes = 1 << 16;
+inline constexpr int64_t kMaxAddedTokens = 1 << 20;
+inline constexpr int kMaxPretokenizerStages = 64;
+inline constexpr uint32_t kRegexMatchLimit = 10'000'000;
+inline constexpr uint32_t kRegexHeapLimitKiB = 64 * 1024;
+
+// Chat and requests.
+inline constexpr int64_t kMaxMessages = 100'000;
+inline constexpr int64_t kMaxPromptBytes = int64_t{64} << 20;
+inline constexpr int kMaxTopLogprobs = 20;
+inline constexpr int kMaxStopStrings = 16;
+inline constexpr int kMaxLogitBiases = 1024;
+
+// CPU.
+inline constexpr int kMaxThreads = 1024;
+
+}  // namespace fathom::limits

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The one list of system packages fathom needs, and the one way they are installed.
+#
+# Owns the package names on Debian 12 and Ubuntu 24.04. docs/dependencies.md says why each is needed.
+# Sourced by the other scripts; run directly it is a small command:
+#   scripts/lib/packages.sh list build test       prints the names
+#   scripts/lib/packages.sh install build test    installs what is missing
+
+# Everything the program itself is built from.
+packages_build=(g++ cmake ninja-build ccache pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev
+  libhwy-dev libpcre2-dev libutf8proc-dev libedit-dev)
+packages_test=(libgtest-dev libgmock-dev zlib1g-dev python3)
+packages_bench=(libbenchmark-dev)
+packages_lint=(clang-format-19 clang-tidy-19)
+# Debian keeps libFuzzer in a package that carries clang's version number.
+packages_fuzz=(clang "libclang-rt-$(
+  . /etc/os-release 2>/dev/null
+  case "${ID:-}:${VERSION_ID:-}" in
+    debian:12) echo 14 ;;
+    debian:13) echo 19 ;;
+    ubuntu:24.04) echo 18 ;;
+    *) apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -1 ;;
+  esac
+)-dev")
+
+# packages_of SET...: the names in the sets, one a line.
+packages_of() {
+  local set name
+  for set in "$@"; do
+    case "$set" in
+      build | test | bench | lint | fuzz) ;;
+      *) echo "no package set '$set'; there are: build test bench lint fuzz" >&2; return 1 ;;
+    esac
+    local -n names="packages_$set"
+    for name in "${names[@]}"; do echo "$name"; done
+  done
+}
+
+package_is_installed() {
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Runs apt-get as root; waits up to 5 minutes while another apt or dpkg holds a lock.
+run_apt_get() {
+  local as_root=() output
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  output=$(mktemp)
+  for _ in $(seq 60); do
+    if "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y \
+      -o Acquire::Retries=3 -o DPkg::Lock::Timeout=60 "$@" >"$output" 2>&1; then
+      cat "$output"; rm -f "$output"
+      return 0
+    fi
+    grep -qE 'Could not get lock|Unable to (acquire|lock)' "$output" || break
+    sleep 5
+  done
+  cat "$output"; rm -f "$output"
+  return 1
+}
+
+# install_packages SET...: installs what is missing of the sets; does nothing if nothing is.
+# apt's output goes to stdout; the caller chooses the log.
+install_packages() {
+  local wanted missing=() name
+  mapfile -t wanted < <(packages_of "$@")
+  [ "${#wanted[@]}" -gt 0 ] || return 1
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    {
+      echo "This is not a Debian-like system: packages are not installed automatically."
+      echo "Install the equivalents of these Debian packages, then run this again with --no-install:"
+      echo "  ${wanted[*]}"
+    } >&2
+    return 1
+  fi
+  for name in "${wanted[@]}"; do package_is_installed "$name" || missing+=("$name"); done
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+    {
+      echo "Packages are missing, and this is neither root nor is there sudo. As root, run:"
+      echo "  apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+    } >&2
+    return 1
+  fi
+  echo "installing ${missing[*]}"
+  # One unreachable third-party source must not stop us: what matters is whether install succeeds.
+  run_apt_get update || echo "apt-get update failed; trying with the package lists that are there"
+  run_apt_get install --no-install-recommends "${missing[@]}"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  set -eu
+  command=${1:-}
+  [ $# -gt 1 ] || command=help
+  case "$command" in
+    list) shift; packages_of "$@" ;;
+    install) shift; install_packages "$@" ;;
+    *) echo "usage: $0 list|install SET...   (sets: build test bench lint fuzz)" >&2; exit 2 ;;
+  esac
+fi

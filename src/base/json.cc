@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 #include <unordered_set>
 
 #include "base/file.h"
@@ -15,8 +16,19 @@ using nlohmann::json;
 
 // Builds a json value from SAX events, keeping the path of keys for messages. nlohmann's own DOM
 // builder keeps the last of two equal keys; a model file with duplicates is a lie, so it is refused.
-class StrictBuilder : public nlohmann::json_sax<json> {
+// Json: nlohmann::json or ordered_json.
+template <typename Json>
+class StrictBuilder : public nlohmann::json_sax<Json> {
+  using Sax = nlohmann::json_sax<Json>;
+  static constexpr bool kOrdered = std::is_same_v<Json, nlohmann::ordered_json>;
+
  public:
+  using typename Sax::binary_t;
+  using typename Sax::number_float_t;
+  using typename Sax::number_integer_t;
+  using typename Sax::number_unsigned_t;
+  using typename Sax::string_t;
+
   StrictBuilder(std::string_view text, std::string_view source, const JsonLimits& limits)
       : text_(text), source_(source), limits_(limits) {}
 
@@ -25,13 +37,17 @@ class StrictBuilder : public nlohmann::json_sax<json> {
   bool number_integer(number_integer_t v) override { return add(v); }
   bool number_unsigned(number_unsigned_t v) override { return add(v); }
   bool number_float(number_float_t v, const string_t& text) override {
+    if constexpr (kOrdered) {
+      if (text.find_first_of(".eE") == string_t::npos)
+        return add(Json::binary(std::vector<uint8_t>(text.begin(), text.end())));
+    }
     if (!std::isfinite(v)) return fail(fmt::format("{}, expected a finite number", text));
     return add(v);
   }
   bool string(string_t& v) override { return add(std::move(v)); }
   bool binary(binary_t&) override { return fail("binary data, expected JSON text"); }
-  bool start_object(std::size_t) override { return push(json::object()); }
-  bool start_array(std::size_t) override { return push(json::array()); }
+  bool start_object(std::size_t) override { return push(Json::object()); }
+  bool start_array(std::size_t) override { return push(Json::array()); }
   bool end_object() override { return pop(); }
   bool end_array() override { return pop(); }
 
@@ -47,8 +63,11 @@ class StrictBuilder : public nlohmann::json_sax<json> {
 
   bool parse_error(std::size_t position, const std::string& last_token,
                    const nlohmann::detail::exception& error) override {
-    // 403/406: number out of range. Anything else: a syntax error.
-    (void)error;
+    constexpr int kNumberOverflow = 406;  // nlohmann's id of "number overflow parsing"
+    if (error.id == kNumberOverflow) {
+      return fail(fmt::format("{}, expected a number that fits a double",
+                              json_preview(json(last_token))));
+    }
     std::size_t begin = position > 20 ? position - 20 : 0;
     while (begin > 0 && begin < text_.size() && (static_cast<uint8_t>(text_[begin]) & 0xC0) == 0x80)
       --begin;
@@ -57,36 +76,41 @@ class StrictBuilder : public nlohmann::json_sax<json> {
                             json_preview(json(last_token)), json_preview(json(context))));
   }
 
-  Result<json> take(bool ok) && {
+  Result<Json> take(bool ok) && {
     if (!ok) return invalid_argument(error_);
     return std::move(root_);
   }
 
  private:
   struct Level {
-    json value;
+    Json value;
     std::string key;
     std::unordered_set<std::string> keys;
   };
 
-  bool add(json v) {
+  bool add(Json v) {
+    if (++values_ > limits_.max_values)
+      return fail(fmt::format("more than {} values", limits_.max_values));
     if (stack_.empty()) {
       root_ = std::move(v);
     } else if (Level& top = stack_.back(); top.value.is_array()) {
       top.value.push_back(std::move(v));
+    } else if constexpr (kOrdered) {
+      // The key is known to be absent, and looking for it would be linear in this type.
+      top.value.template get_ref<typename Json::object_t&>().emplace_back(top.key, std::move(v));
     } else {
       top.value[top.key] = std::move(v);
     }
     return true;
   }
-  bool push(json v) {
+  bool push(Json v) {
     if (static_cast<int>(stack_.size()) >= limits_.max_depth)
       return fail(fmt::format("nested deeper than {} levels", limits_.max_depth));
     stack_.push_back({std::move(v), "", {}});
     return true;
   }
   bool pop() {
-    json v = std::move(stack_.back().value);
+    Json v = std::move(stack_.back().value);
     stack_.pop_back();
     return add(std::move(v));
   }
@@ -100,7 +124,10 @@ class StrictBuilder : public nlohmann::json_sax<json> {
       }
     }
     // The path is foreign text: printed through json so that it stays valid, one-line UTF-8.
-    const std::string shown = json_preview(json(path));
+    // Of a long one the end is kept: it says which field.
+    constexpr std::size_t kMaxShownBytes = 200;
+    if (path.size() > kMaxShownBytes) path = "…" + path.substr(path.size() - kMaxShownBytes);
+    const std::string shown = json(path).dump(-1, ' ', false, json::error_handler_t::replace);
     error_ = path.empty() ? fmt::format("{}: {}", source_, what)
                           : fmt::format("{}: field {}: {}", source_, shown, what);
     return false;
@@ -110,9 +137,25 @@ class StrictBuilder : public nlohmann::json_sax<json> {
   std::string source_;
   JsonLimits limits_;
   std::vector<Level> stack_;
-  json root_;
+  Json root_;
+  int64_t values_ = 0;
   std::string error_;
 };
+
+template <typename Json>
+Result<Json> parse_strictly(std::string_view text, std::string_view source,
+                            const JsonLimits& limits) {
+  if (static_cast<int64_t>(text.size()) > limits.max_bytes) {
+    return resource_limit(fmt::format("{}: {} bytes of JSON, the limit is {}", source, text.size(),
+                                      limits.max_bytes));
+  }
+  // nlohmann takes a zero byte for the end of the text and would not look at what follows it.
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
+    return invalid_argument(fmt::format("{}: not valid JSON at byte {} (a zero byte)", source, zero));
+  StrictBuilder<Json> builder(text, source, limits);
+  const bool ok = Json::sax_parse(text.begin(), text.end(), &builder);
+  return std::move(builder).take(ok);
+}
 
 }  // namespace
 
@@ -130,13 +173,12 @@ std::string json_preview(const nlohmann::json& value) {
 
 Result<nlohmann::json> parse_json(std::string_view text, std::string_view source,
                                   const JsonLimits& limits) {
-  if (static_cast<int64_t>(text.size()) > limits.max_bytes) {
-    return resource_limit(fmt::format("{}: {} bytes of JSON, the limit is {}", source, text.size(),
-                                      limits.max_bytes));
-  }
-  StrictBuilder builder(text, source, limits);
-  const bool ok = json::sax_parse(text.begin(), text.end(), &builder);
-  return std::move(builder).take(ok);
+  return parse_strictly<json>(text, source, limits);
+}
+
+Result<nlohmann::ordered_json> parse_ordered_json(std::string_view text, std::string_view source,
+                                                  const JsonLimits& limits) {
+  return parse_strictly<nlohmann::ordered_json>(text, source, limits);
 }
 
 Result<nlohmann::json> read_json_file(const std::string& path, const JsonLimits& limits) {
@@ -239,10 +281,11 @@ Result<std::vector<int64_t>> JsonReader::integer_list(std::string_view field, in
   }
   for (const json& e : *v) {
     if (!e.is_number_integer()) return bad(field, "an integer or a list of integers");
-    const auto i = e.is_number_unsigned() && e.get<uint64_t>() > INT64_MAX ? INT64_MAX
-                                                                           : e.get<int64_t>();
-    if (i < min || i > max)
+    const bool too_large = e.is_number_unsigned() && e.get<uint64_t>() > INT64_MAX;
+    const auto i = too_large ? 0 : e.get<int64_t>();
+    if (too_large || i < min || i > max) {
       return bad(field, fmt::format("integers from {} to {}", min, max));
+    }
     out.push_back(i);
   }
   return out;

@@ -19,12 +19,19 @@ namespace fathom {
 struct JsonLimits {
   int64_t max_bytes = limits::kMaxJsonBytes;
   int max_depth = limits::kMaxJsonDepth;
+  int64_t max_values = INT64_MAX;  // scalars, lists and objects together: what memory grows with
 };
 
 // Parses `text`. `source` (a file name) begins every error message; the error names the field at
 // which parsing stopped, what was seen there, and what was expected.
 Result<nlohmann::json> parse_json(std::string_view text, std::string_view source,
                                   const JsonLimits& limits = {});
+
+// As parse_json, but objects keep their keys in the order of the text (chat templates print tools as
+// the caller wrote them). An integer that no 64-bit type holds arrives as a binary value of its
+// digits, which JSON text cannot hold otherwise: nothing is rounded.
+Result<nlohmann::ordered_json> parse_ordered_json(std::string_view text, std::string_view source,
+                                                  const JsonLimits& limits = {});
 
 // Reads and parses a file.
 Result<nlohmann::json> read_json_file(const std::string& path, const JsonLimits& limits = {});

@@ -26,12 +26,18 @@ inline constexpr int64_t kMaxContextTokens = int64_t{1} << 27;
 inline constexpr int64_t kMaxTokenBytes = 1 << 16;
 inline constexpr int64_t kMaxAddedTokens = 1 << 20;
 inline constexpr int kMaxPretokenizerStages = 64;
+inline constexpr int64_t kMaxVocabHoles = 1 << 20;  // ids below the largest that no token has
+inline constexpr int64_t kMaxAddedTokenBytes = 4096;
+inline constexpr int64_t kMaxRegexBytes = 1 << 16;
+inline constexpr int64_t kMaxEncodeBytes = int64_t{1} << 30;
 inline constexpr uint32_t kRegexMatchLimit = 10'000'000;
 inline constexpr uint32_t kRegexHeapLimitKiB = 64 * 1024;
 
 // Chat and requests.
 inline constexpr int64_t kMaxMessages = 100'000;
 inline constexpr int64_t kMaxPromptBytes = int64_t{64} << 20;
+inline constexpr int64_t kMaxRequestJsonValues = 2'000'000;  // about 100 bytes of memory each
+inline constexpr int64_t kMaxTools = 10'000;
 inline constexpr int kMaxTopLogprobs = 20;
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxLogitBiases = 1024;

@@ -1,0 +1,61 @@
+// Which family a model file's chat template belongs to, by phrases that only the published templates
+// of that family contain.
+//
+// A template that fits none is not guessed at: a prompt in the wrong form costs answers, silently.
+#include "chat/chat.h"
+#include "chat/encoder.h"
+
+namespace fathom {
+namespace {
+
+// The forms that DeepSeek trained after R1 stand apart by these.
+std::optional<ChatFamily> detect_user_assistant(std::string_view t) {
+  const auto has = [&](std::string_view phrase) { return t.find(phrase) != t.npos; };
+  if (!has(chat::kCallsBegin)) {
+    // Without tools, and with what remains after a thought stripped: the nano model's.
+    if (has("<｜Assistant｜><think>") && has("| trim")) return ChatFamily::kNano;
+    return std::nullopt;
+  }
+  if (has("<｜Assistant｜></think>"))
+    return has("is_only_sys") ? ChatFamily::kDeepseekV31Terminus : ChatFamily::kDeepseekV31;
+  if (has("'<｜User｜>' + content + '<｜Assistant｜>'")) return ChatFamily::kDeepseekR1_0528;
+  if (has("message['content'] + '<｜Assistant｜>'")) return ChatFamily::kDeepseekV3_0324;
+  const bool joins_systems = has("is_first_sp");
+  if (has("<｜Assistant｜><think>"))
+    return joins_systems ? ChatFamily::kDeepseekR1 : ChatFamily::kR1Distill;
+  // R1's first revision cut thoughts but did not open one. It is none of the forms here.
+  if (has("split('</think>')")) return std::nullopt;
+  return joins_systems ? ChatFamily::kDeepseekV3 : ChatFamily::kDeepseekV25;
+}
+
+std::optional<ChatFamily> detect_chatml(std::string_view t) {
+  const auto has = [&](std::string_view phrase) { return t.find(phrase) != t.npos; };
+  if (has("enable_thinking") && has("<tool_response>") && has("last_query_index"))
+    return ChatFamily::kQwen3;
+  if (has("named SmolLM, trained by Hugging Face")) return ChatFamily::kSmolLm2;
+  // Other templates of this form have default system prompts or tools of their own.
+  const bool plain = has("'<|im_start|>' + message['role'] + '") && !has("tool") &&
+                     !has("messages[0]") && !has("system");
+  return plain ? std::optional(ChatFamily::kChatMl) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ChatFamily> detect_chat_family(std::string_view chat_template,
+                                             std::string_view model_type) {
+  const auto has = [&](std::string_view phrase) {
+    return chat_template.find(phrase) != chat_template.npos;
+  };
+  // V3.2 and V4 as others wrote them in Jinja: the marks of their tool language.
+  if (has("DSML")) return std::nullopt;
+  if (has(chat::kAssistant)) return detect_user_assistant(chat_template);
+  if (has("### Instruction:") && has("<|EOT|>")) return ChatFamily::kDeepseekCoder;
+  if (has("'User: ' + message['content']") && has("'Assistant: ' + message['content']")) {
+    // One text for two families; the architecture tells them apart.
+    return model_type == "deepseek_v2" ? ChatFamily::kDeepseekV2 : ChatFamily::kDeepseekLlm;
+  }
+  if (has("<|im_start|>")) return detect_chatml(chat_template);
+  return std::nullopt;
+}
+
+}  // namespace fathom

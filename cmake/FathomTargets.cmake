@@ -8,6 +8,8 @@ endif()
 add_library(fathom_flags INTERFACE)
 target_compile_options(fathom_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+  # False alarms of GCC 12 on std::string (gcc.gnu.org/PR105329).
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
   # Reproducible arithmetic: a*b+c is fused only where the code says so.
   -ffp-contract=off)
 target_include_directories(fathom_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)

@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -58,7 +60,10 @@ Result<std::string> read_file(const std::string& path, int64_t max_bytes) {
 }
 
 Status write_file_atomically(const std::string& path, std::string_view content) {
-  const std::string temporary = fmt::format("{}.tmp.{}", path, ::getpid());
+  // Unique within the process too: two threads may write the same path at once.
+  static std::atomic<uint64_t> counter{0};
+  const std::string temporary =
+      fmt::format("{}.tmp.{}.{}", path, ::getpid(), counter.fetch_add(1));
   {
     Fd fd;
     fd.fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -6,7 +6,7 @@ namespace fathom {
 namespace {
 
 struct Lead {
-  int length;         // 0 = not a lead byte
+  int length;          // 0 = not a lead byte
   uint8_t min2, max2;  // range of the second byte
 };
 
@@ -29,6 +29,7 @@ struct Prefix {
 };
 
 Prefix match(std::string_view text, std::size_t pos) {
+  if (pos >= text.size()) return {0, 0};
   const auto byte = [&](std::size_t i) { return static_cast<uint8_t>(text[pos + i]); };
   const Lead lead = lead_of(byte(0));
   if (lead.length == 0) return {0, 0};
@@ -98,6 +99,8 @@ std::string utf8_sanitize(std::string_view text) {
 }
 
 void utf8_append(std::string& out, char32_t c) {
+  // A lone surrogate escape is a common way to smuggle invalid UTF-8 out of a program.
+  if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF)) c = 0xFFFD;
   if (c < 0x80) {
     out += static_cast<char>(c);
   } else if (c < 0x800) {

@@ -1,0 +1,220 @@
+// Matrix times rows for every stored weight format, in float32.
+//
+// Each output has one vector accumulator that runs over k in order, whatever the tile; so a result does
+// not depend on the tile it was computed in.
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/kernels/kernels.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/kernels/dot_rows.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace fathom::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using DF = hn::ScalableTag<float>;
+using VF = hn::Vec<DF>;
+
+// Loads of Lanes(DF) weights as float32, one struct per storage type.
+struct LoadF32 {
+  using T = float;
+  static HWY_INLINE VF load(const T* p) { return hn::LoadU(DF(), p); }
+};
+
+struct LoadBF16 {
+  using T = uint16_t;
+  static HWY_INLINE VF load(const T* p) {
+    const hn::RebindToUnsigned<DF> du32;
+    const hn::Rebind<uint16_t, DF> du16;
+    return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, p))));
+  }
+};
+
+struct LoadF16 {
+  using T = uint16_t;
+  static HWY_INLINE VF load(const T* p) {
+    const hn::Rebind<hwy::float16_t, DF> df16;
+    return hn::PromoteTo(DF(), hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(p)));
+  }
+};
+
+struct LoadF8E4M3 {
+  using T = uint8_t;
+  static HWY_INLINE VF load(const T* p) {
+    const DF df;
+    const hn::RebindToUnsigned<DF> du32;
+    const hn::Rebind<uint8_t, DF> du8;
+    const auto v = hn::PromoteTo(du32, hn::LoadU(du8, p));
+    const auto magnitude = hn::And(v, hn::Set(du32, 0x7Fu));
+    const auto sign = hn::ShiftLeft<24>(hn::And(v, hn::Set(du32, 0x80u)));
+    // Exponent and mantissa land in float32's fields with bias 127 instead of 7: a factor of 2^120,
+    // which also turns E4M3's subnormals into the right values.
+    const auto scaled = hn::Mul(hn::BitCast(df, hn::ShiftLeft<20>(magnitude)),
+                                hn::Set(df, 1.329227995784916e36f));
+    const auto value = hn::BitCast(df, hn::Or(hn::BitCast(du32, scaled), sign));
+    const auto is_nan = hn::RebindMask(df, hn::Eq(magnitude, hn::Set(du32, 0x7Fu)));
+    return hn::IfThenElse(is_nan, hn::NaN(df), value);
+  }
+};
+
+// The last `count` < Lanes elements, zeros behind them.
+template <class Load>
+HWY_INLINE VF load_tail(const typename Load::T* p, int64_t count) {
+  HWY_ALIGN typename Load::T buffer[HWY_MAX_BYTES / sizeof(float)] = {};
+  std::memcpy(buffer, p, static_cast<size_t>(count) * sizeof(typename Load::T));
+  return Load::load(buffer);
+}
+
+// acc[i][j] += x[i][k0, k1) · w row j, for a tile of MR inputs and NR weight rows.
+template <class Load, int MR, int NR>
+HWY_INLINE void accumulate(const float* const* x, const typename Load::T* const* w, int64_t k0,
+                           int64_t k1, VF (&acc)[MR][NR]) {
+  const DF df;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(df));
+  int64_t k = k0;
+  for (; k + lanes <= k1; k += lanes) {
+    VF wv[NR];
+    for (int j = 0; j < NR; ++j) wv[j] = Load::load(w[j] + k);
+    for (int i = 0; i < MR; ++i) {
+      const VF xv = hn::LoadU(df, x[i] + k);
+      for (int j = 0; j < NR; ++j) acc[i][j] = hn::MulAdd(xv, wv[j], acc[i][j]);
+    }
+  }
+  if (k < k1) {
+    VF wv[NR];
+    for (int j = 0; j < NR; ++j) wv[j] = load_tail<Load>(w[j] + k, k1 - k);
+    for (int i = 0; i < MR; ++i) {
+      const VF xv = load_tail<LoadF32>(x[i] + k, k1 - k);
+      for (int j = 0; j < NR; ++j) acc[i][j] = hn::MulAdd(xv, wv[j], acc[i][j]);
+    }
+  }
+}
+
+// One MR x NR tile of outputs at rows i0.. and columns n0...
+template <class Load, int MR, int NR>
+HWY_INLINE void dot_tile(const float* const* x, const WeightView& w, int64_t n0, float* const* y) {
+  const DF df;
+  const typename Load::T* rows[NR];
+  for (int j = 0; j < NR; ++j)
+    rows[j] = reinterpret_cast<const typename Load::T*>(w.data) + (n0 + j) * w.cols;
+  VF acc[MR][NR];
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) acc[i][j] = hn::Zero(df);
+  if (w.scales == nullptr) {
+    accumulate<Load, MR, NR>(x, rows, 0, w.cols, acc);
+  } else {
+    for (int64_t k = 0; k < w.cols; k += w.scale_block_cols) {
+      VF part[MR][NR];
+      for (int i = 0; i < MR; ++i)
+        for (int j = 0; j < NR; ++j) part[i][j] = hn::Zero(df);
+      accumulate<Load, MR, NR>(x, rows, k, std::min(k + w.scale_block_cols, w.cols), part);
+      for (int j = 0; j < NR; ++j) {
+        const VF scale =
+            hn::Set(df, w.scales[(w.scale_row0 + n0 + j) / w.scale_block_rows * w.scale_stride +
+                                 k / w.scale_block_cols]);
+        for (int i = 0; i < MR; ++i) acc[i][j] = hn::MulAdd(part[i][j], scale, acc[i][j]);
+      }
+    }
+  }
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
+}
+
+template <class Load, int MR, int NR>
+HWY_INLINE void dot_columns(const float* const* x, const WeightView& w, int64_t n0, int64_t n1,
+                            float* const* y) {
+  int64_t n = n0;
+  for (; n + NR <= n1; n += NR) dot_tile<Load, MR, NR>(x, w, n, y);
+  for (; n < n1; ++n) dot_tile<Load, MR, 1>(x, w, n, y);
+}
+
+template <class Load>
+void dot_rows_as(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
+                 float* const* y) {
+  // Inputs in blocks that stay in a core's second-level cache, weights in strips within them.
+  constexpr int64_t kBlockBytes = 256 << 10, kStrip = 16;
+  const int64_t row_bytes = std::max<int64_t>(w.cols * static_cast<int64_t>(sizeof(float)), 1);
+  const int64_t block = std::max<int64_t>(kBlockBytes / row_bytes / 4 * 4, 4);
+  for (int64_t m0 = 0; m0 < m; m0 += block) {
+    const int64_t m1 = std::min(m0 + block, m);
+    for (int64_t strip = n0; strip < n1; strip += kStrip) {
+      const int64_t end = std::min(strip + kStrip, n1);
+      int64_t i = m0;
+      for (; i + 4 <= m1; i += 4) dot_columns<Load, 4, 4>(x + i, w, strip, end, y + i);
+      for (; i + 2 <= m1; i += 2) dot_columns<Load, 2, 8>(x + i, w, strip, end, y + i);
+      for (; i < m1; ++i) dot_columns<Load, 1, 8>(x + i, w, strip, end, y + i);
+    }
+  }
+}
+
+void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
+              float* const* y) {
+  switch (w.dtype) {
+    case DType::kF32: return dot_rows_as<LoadF32>(x, m, w, n0, n1, y);
+    case DType::kBF16: return dot_rows_as<LoadBF16>(x, m, w, n0, n1, y);
+    case DType::kF16: return dot_rows_as<LoadF16>(x, m, w, n0, n1, y);
+    case DType::kF8E4M3: return dot_rows_as<LoadF8E4M3>(x, m, w, n0, n1, y);
+    default: FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
+  }
+}
+
+template <class Load>
+void decode_row_as(const WeightView& w, int64_t row, float* out) {
+  const DF df;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(df));
+  const auto* p = reinterpret_cast<const typename Load::T*>(w.data) + row * w.cols;
+  const int64_t segment = w.scales != nullptr ? w.scale_block_cols : w.cols;
+  for (int64_t k0 = 0; k0 < w.cols; k0 += segment) {
+    const int64_t k1 = std::min(k0 + segment, w.cols);
+    const VF scale = hn::Set(
+        df, w.scales == nullptr
+                ? 1.0f
+                : w.scales[(w.scale_row0 + row) / w.scale_block_rows * w.scale_stride +
+                           k0 / w.scale_block_cols]);
+    int64_t k = k0;
+    for (; k + lanes <= k1; k += lanes) hn::StoreU(hn::Mul(Load::load(p + k), scale), df, out + k);
+    if (k < k1) {
+      HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)];
+      hn::Store(hn::Mul(load_tail<Load>(p + k, k1 - k), scale), df, tail);
+      std::memcpy(out + k, tail, static_cast<size_t>(k1 - k) * sizeof(float));
+    }
+  }
+}
+
+void decode_row(const WeightView& w, int64_t row, float* out) {
+  switch (w.dtype) {
+    case DType::kF32: return decode_row_as<LoadF32>(w, row, out);
+    case DType::kBF16: return decode_row_as<LoadBF16>(w, row, out);
+    case DType::kF16: return decode_row_as<LoadF16>(w, row, out);
+    case DType::kF8E4M3: return decode_row_as<LoadF8E4M3>(w, row, out);
+    default: FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
+  }
+}
+
+const char* target() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace fathom::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fathom::cpu {
+
+HWY_EXPORT(dot_rows);
+HWY_EXPORT(decode_row);
+HWY_EXPORT(target);
+
+void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
+              float* const* y) {
+  HWY_DYNAMIC_DISPATCH(dot_rows)(x, m, w, n0, n1, y);
+}
+void decode_row(const WeightView& w, int64_t row, float* out) {
+  HWY_DYNAMIC_DISPATCH(decode_row)(w, row, out);
+}
+std::string_view target_name() { return HWY_DYNAMIC_DISPATCH(target)(); }
+
+}  // namespace fathom::cpu
+#endif

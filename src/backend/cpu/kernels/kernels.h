@@ -1,0 +1,55 @@
+// The CPU kernels: functions on rows of floats, compiled for every instruction set and picked at run time.
+//
+// Every result depends only on its own row and its own column: never on how many rows or columns a call
+// covers. That makes logits independent of batch, chunk and threads (ARCHITECTURE.md, "Determinism").
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "ops/kv_pages.h"
+#include "tensor/weight_view.h"
+
+namespace fathom::cpu {
+
+// The instruction set in use, e.g. "AVX3".
+std::string_view target_name();
+
+// y[i][n] = Σ_k x[i][k] · w(n, k) for i < m, n in [n0, n1). x[i]: [w.cols]; y[i]: [w.rows].
+void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
+              float* const* y);
+
+// Row `row` of a weight as float32, scales applied.
+void decode_row(const WeightView& w, int64_t row, float* out);
+
+// out = weight · x / sqrt(mean(x²) + eps); out may be x.
+void rms_norm_row(const float* x, const float* weight, int64_t n, float eps, float* out);
+// x += delta
+void add_row(float* x, const float* delta, int64_t n);
+// y += a · x
+void axpy_row(float a, const float* x, int64_t n, float* y);
+// gate = silu(gate) · up
+void silu_mul_row(float* gate, const float* up, int64_t n);
+// Rotates dims channels of one head (ops.h: RopeArgs). cos, sin: [dims / 2].
+void rope_half_row(float* x, const float* cos, const float* sin, int64_t dims);
+void rope_pairs_row(float* x, const float* cos, const float* sin, int64_t dims);
+
+// One query of one head over the first num_keys rows of a sequence's cache: online softmax, page by page.
+// key of a row: row[key_offset, + key_dim); value: row[value_offset, + value_dim).
+struct AttendRowArgs {
+  const float* q = nullptr;  // [key_dim]
+  KvPages kv;
+  std::span<const int32_t> pages;
+  int64_t num_keys = 0;
+  int64_t key_offset = 0, key_dim = 0;
+  int64_t value_offset = 0, value_dim = 0;
+  float scale = 0;
+  float* out = nullptr;  // [value_dim]
+};
+void attend_row(const AttendRowArgs& args);
+
+// Largest KvPages::page_tokens that attend_row takes.
+inline constexpr int64_t kMaxPageTokens = 256;
+
+}  // namespace fathom::cpu

@@ -1,0 +1,71 @@
+#include "engine/kv_cache.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace fathom {
+
+int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers) {
+  int64_t bytes = 0;
+  for (const KvLayerSpec& l : layers)
+    bytes += l.row_elements * static_cast<int64_t>(dtype_bytes(DType::kF32));
+  return bytes;
+}
+
+void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
+
+Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
+                                int64_t page_tokens) {
+  FATHOM_CHECK(capacity_tokens > 0 && page_tokens > 0) << capacity_tokens << " " << page_tokens;
+  KvCache cache;
+  cache.page_tokens_ = page_tokens;
+  cache.total_pages_ = cache.pages_for(capacity_tokens);
+  const int64_t page_bytes = kv_bytes_per_token(layers) * page_tokens;
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(page_bytes, cache.total_pages_, &bytes) ||
+      cache.total_pages_ > INT32_MAX) {
+    return resource_limit(fmt::format("a cache of {} tokens does not fit the address space",
+                                      capacity_tokens));
+  }
+  void* p = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) {
+    return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
+                                      capacity_tokens, std::strerror(errno)));
+  }
+  cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
+                                                  Unmap(static_cast<std::size_t>(bytes)));
+  std::byte* base = cache.memory_.get();
+  for (const KvLayerSpec& spec : layers) {
+    KvPages pages{.data = base,
+                  .dtype = DType::kF32,
+                  .page_tokens = page_tokens,
+                  .page_stride_bytes = page_bytes,
+                  .row_elements = spec.row_elements};
+    base += pages.row_bytes() * page_tokens;
+    cache.layers_.push_back(pages);
+  }
+  for (int64_t i = cache.total_pages_ - 1; i >= 0; --i)
+    cache.free_.push_back(static_cast<int32_t>(i));
+  return cache;
+}
+
+bool KvCache::take(int64_t count, std::vector<int32_t>& table) {
+  if (count > free_pages()) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    table.push_back(free_.back());
+    free_.pop_back();
+  }
+  return true;
+}
+
+void KvCache::give_back(std::vector<int32_t>& table) {
+  free_.insert(free_.end(), table.rbegin(), table.rend());
+  table.clear();
+  FATHOM_CHECK_LE(free_pages(), total_pages_);
+}
+
+}  // namespace fathom

@@ -1,0 +1,60 @@
+// KvCache: the paged cache of keys and values. Owns the memory and the list of free pages.
+//
+// A page holds page_tokens consecutive tokens of one sequence for ALL layers, so a sequence has one page
+// table. Which layer keeps what is the model's word (KvLayerSpec); pages know nothing about it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "model/model.h"
+
+namespace fathom {
+
+inline constexpr int64_t kDefaultPageTokens = 64;
+
+class KvCache {
+ public:
+  // Room for `capacity_tokens`, rounded up to whole pages. Memory is touched only when used.
+  static Result<KvCache> create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
+                                int64_t page_tokens = kDefaultPageTokens);
+
+  KvCache(KvCache&&) noexcept = default;
+  KvCache& operator=(KvCache&&) noexcept = default;
+
+  // One per layer; valid as long as the cache.
+  std::span<const KvPages> layers() const { return layers_; }
+
+  int64_t page_tokens() const { return page_tokens_; }
+  int64_t pages_for(int64_t tokens) const { return (tokens + page_tokens_ - 1) / page_tokens_; }
+  int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
+  int64_t total_pages() const { return total_pages_; }
+
+  // Takes `count` pages and appends them to `table`; false, and nothing taken, if there are too few.
+  bool take(int64_t count, std::vector<int32_t>& table);
+  // Gives the pages of `table` back and empties it.
+  void give_back(std::vector<int32_t>& table);
+
+ private:
+  struct Unmap {
+    std::size_t bytes;
+    Unmap() : bytes(0) {}
+    explicit Unmap(std::size_t b) : bytes(b) {}
+    void operator()(std::byte* p) const;
+  };
+  KvCache() = default;
+
+  std::unique_ptr<std::byte, Unmap> memory_;
+  std::vector<KvPages> layers_;
+  std::vector<int32_t> free_;  // the last is taken first
+  int64_t page_tokens_ = 0;
+  int64_t total_pages_ = 0;
+};
+
+// Bytes of cache for one token in all layers.
+int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers);
+
+}  // namespace fathom

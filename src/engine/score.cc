@@ -1,0 +1,95 @@
+#include "engine/score.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/limits.h"
+#include "engine/step_builder.h"
+
+namespace fathom {
+namespace {
+
+Status check_tokens(const Model& model, std::span<const int32_t> tokens) {
+  const ModelInfo& info = model.info();
+  if (tokens.empty()) return invalid_argument("no tokens given, expected one or more");
+  if (static_cast<int64_t>(tokens.size()) > limits::kMaxContextTokens) {
+    return resource_limit(fmt::format("{} tokens given, expected at most {}", tokens.size(),
+                                      limits::kMaxContextTokens));
+  }
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= info.vocab_size) {
+      return invalid_argument(fmt::format("token {} at position {}, expected 0 to {}", tokens[i], i,
+                                          info.vocab_size - 1));
+    }
+  }
+  return {};
+}
+
+// Runs the model over `tokens` in chunks; after each, visit(context, first position, step, hidden).
+template <typename Visit>
+Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
+                  const ScoreOptions& options, const Visit& visit) {
+  FATHOM_TRY_STATUS(check_tokens(model, tokens));
+  const auto count = static_cast<int64_t>(tokens.size());
+  FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(), count, options.page_tokens));
+  std::vector<int32_t> pages;
+  FATHOM_CHECK(cache.take(cache.pages_for(count), pages));
+  Workspace workspace;
+  const ModelContext context{ops, workspace};
+  StepBuilder builder;
+  const int64_t border = options.generated_from < 0 ? count : options.generated_from;
+  for (int64_t first = 0; first < count;) {
+    const int64_t end = first < border ? border : count;
+    const int64_t rows = std::min(options.chunk, end - first);
+    builder.clear();
+    builder.add(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)), first,
+                first < border ? PositionClass::kPrompt : PositionClass::kGenerated, pages);
+    workspace.reset();
+    const TensorView hidden = model.forward(context, builder.step(cache));
+    FATHOM_TRY_STATUS(visit(context, first, cache, pages, hidden));
+    first += rows;
+  }
+  return {};
+}
+
+}  // namespace
+
+Status score_tokens(const Model& model, Ops& ops, std::span<const int32_t> tokens,
+                    const ScoreOptions& options, const LogitsSink& sink) {
+  return run_chunks(model, ops, tokens, options,
+                    [&](const ModelContext& context, int64_t first, const KvCache&,
+                        std::span<const int32_t>, const TensorView& hidden) -> Status {
+                      const TensorView logits =
+                          context.workspace.f32(hidden.rows, model.info().vocab_size);
+                      model.logits(context, hidden, logits);
+                      return sink(first, logits);
+                    });
+}
+
+Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> tokens,
+                        const ScoreOptions& options, const LogitsSink& sink) {
+  if (model.info().mtp_layers == 0) {
+    return invalid_argument(
+        fmt::format("{} ({}) has no MTP module", model.info().name, model.info().architecture));
+  }
+  const auto last = static_cast<int64_t>(tokens.size()) - 1;
+  return run_chunks(
+      model, ops, tokens, options,
+      [&](const ModelContext& context, int64_t first, const KvCache& cache,
+          std::span<const int32_t> pages, const TensorView& hidden) -> Status {
+        const int64_t rows = std::min(hidden.rows, last - first);
+        if (rows <= 0) return {};
+        StepBuilder builder;
+        builder.add(tokens.subspan(static_cast<std::size_t>(first) + 1, static_cast<std::size_t>(rows)),
+                    first, PositionClass::kPrompt, pages);
+        const TensorView mtp =
+            model.mtp_forward(context, builder.step(cache), hidden.row_range(0, rows));
+        const TensorView logits = context.workspace.f32(rows, model.info().vocab_size);
+        model.logits(context, mtp, logits);
+        return sink(first, logits);
+      });
+}
+
+}  // namespace fathom

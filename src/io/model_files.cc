@@ -1,0 +1,135 @@
+#include "io/model_files.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "io/safetensors.h"
+
+namespace fathom {
+namespace {
+
+using nlohmann::json;
+
+Result<json> read_object(const std::string& path) {
+  FATHOM_TRY(json value, read_json_file(path));
+  if (!value.is_object())
+    return invalid_argument(path + ": the top level is " + json_preview(value) +
+                            ", expected an object");
+  return value;
+}
+
+// quantization_config: only block FP8 is storage that this reader knows.
+Status read_quantization(const JsonReader& config, WeightSource& weights) {
+  FATHOM_TRY(const auto q, config.object("quantization_config"));
+  if (!q) return {};
+  FATHOM_TRY(const std::string method, q->string("quant_method"));
+  if (method != "fp8") return q->bad("quant_method", "\"fp8\"");
+  FATHOM_TRY(const std::string fmt_name, q->string_or("fmt", "e4m3"));
+  if (fmt_name != "e4m3") return q->bad("fmt", "\"e4m3\"");
+  FATHOM_TRY(const auto block, q->integer_list("weight_block_size", 1, 1 << 20));
+  if (block.size() != 2) return q->bad("weight_block_size", "two integers, such as [128, 128]");
+  weights.set_scale_block(block[0], block[1]);
+  return {};
+}
+
+Status read_generation(const std::string& directory, const JsonReader& config, ModelFiles& out) {
+  constexpr int64_t kMaxId = limits::kMaxVocab;
+  FATHOM_TRY(auto bos, config.integer_list("bos_token_id", 0, kMaxId));
+  FATHOM_TRY(out.eos_token_ids, config.integer_list("eos_token_id", 0, kMaxId));
+  const std::string path = directory + "/generation_config.json";
+  if (file_exists(path)) {
+    FATHOM_TRY(const json value, read_object(path));
+    const JsonReader reader(value, path);
+    FATHOM_TRY(auto eos, reader.integer_list("eos_token_id", 0, kMaxId));
+    if (!eos.empty()) out.eos_token_ids = std::move(eos);
+    FATHOM_TRY(auto own_bos, reader.integer_list("bos_token_id", 0, kMaxId));
+    if (!own_bos.empty()) bos = std::move(own_bos);
+    if (reader.has("temperature")) {
+      FATHOM_TRY(out.temperature, reader.number("temperature", 0, 100));
+    }
+    if (reader.has("top_p")) {
+      FATHOM_TRY(out.top_p, reader.number("top_p", 0, 1));
+    }
+    if (reader.has("top_k")) {
+      FATHOM_TRY(out.top_k, reader.integer("top_k", 0, kMaxId));
+    }
+  }
+  if (!bos.empty()) out.bos_token_id = bos.front();
+  return {};
+}
+
+// chat_template is a string, or a list of {name, template} of which "default" counts.
+Status read_chat_template(const std::string& directory, ModelFiles& out) {
+  const std::string path = directory + "/tokenizer_config.json";
+  if (file_exists(path)) {
+    FATHOM_TRY(const json value, read_object(path));
+    const auto it = value.find("chat_template");
+    if (it != value.end() && it->is_string()) {
+      out.chat_template = it->get<std::string>();
+    } else if (it != value.end() && it->is_array()) {
+      for (const json& entry : *it) {
+        if (entry.is_object() && entry.value("name", json()) == "default" &&
+            entry.value("template", json()).is_string())
+          out.chat_template = entry["template"].get<std::string>();
+      }
+    }
+  }
+  const std::string jinja = directory + "/chat_template.jinja";
+  if (out.chat_template.empty() && file_exists(jinja)) {
+    FATHOM_TRY(out.chat_template, read_file(jinja, limits::kMaxJsonBytes));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ModelFiles> open_model_files(const std::string& path) {
+  namespace fs = std::filesystem;
+  ModelFiles out;
+  std::string single_file;
+  if (directory_exists(path)) {
+    out.directory = path;
+    while (out.directory.size() > 1 && out.directory.back() == '/') out.directory.pop_back();
+  } else if (file_exists(path) && path.ends_with(".safetensors")) {
+    single_file = path;
+    out.directory = fs::path(path).parent_path().string();
+    if (out.directory.empty()) out.directory = ".";
+  } else if (file_exists(path)) {
+    return invalid_argument(path + ": expected a model directory or a .safetensors file");
+  } else {
+    return not_found(path + ": no such model (expected a directory with config.json)");
+  }
+  std::error_code ignored;
+  out.name = fs::weakly_canonical(out.directory, ignored).filename().string();
+
+  out.config_path = out.directory + "/config.json";
+  FATHOM_TRY(json config_json, read_object(out.config_path));
+  out.config = std::make_shared<const json>(std::move(config_json));
+  const JsonReader config(*out.config, out.config_path);
+  FATHOM_TRY(out.model_type, config.string("model_type"));
+
+  const std::string index = "model.safetensors.index.json";
+  if (!single_file.empty()) {
+    FATHOM_TRY(out.weights, SafetensorsWeights::open_file(single_file));
+  } else if (file_exists(out.directory + "/" + index)) {
+    FATHOM_TRY(out.weights, SafetensorsWeights::open_index(out.directory, index));
+  } else if (file_exists(out.directory + "/model.safetensors")) {
+    FATHOM_TRY(out.weights, SafetensorsWeights::open_file(out.directory + "/model.safetensors"));
+  } else {
+    return not_found(fmt::format("{}: no weights (expected model.safetensors or {})", out.directory,
+                                 index));
+  }
+  FATHOM_TRY_STATUS(read_quantization(config, *out.weights));
+  FATHOM_TRY_STATUS(read_generation(out.directory, config, out));
+  FATHOM_TRY_STATUS(read_chat_template(out.directory, out));
+  const std::string tokenizer = out.directory + "/tokenizer.json";
+  if (file_exists(tokenizer)) out.tokenizer_path = tokenizer;
+  return out;
+}
+
+}  // namespace fathom

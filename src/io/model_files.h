@@ -1,0 +1,39 @@
+// ModelFiles: the files of one model, opened and checked: configuration, weights, tokenizer.
+//
+// Knows file formats, not architectures: the configuration stays JSON with HuggingFace's keys, and each
+// model reads its own fields from it.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/weight_source.h"
+
+namespace fathom {
+
+struct ModelFiles {
+  std::string name;       // the directory's last component
+  std::string directory;
+  std::string config_path;
+  std::shared_ptr<const nlohmann::json> config;
+  std::unique_ptr<WeightSource> weights;
+  std::string tokenizer_path;  // tokenizer.json; "" if the model has none
+  std::string chat_template;   // from tokenizer_config.json; "" if there is none
+  std::string model_type;      // config.json's
+  std::optional<int64_t> bos_token_id;
+  std::vector<int64_t> eos_token_ids;  // generation_config.json's, else config.json's
+
+  // Sampling defaults of generation_config.json, where it has them.
+  std::optional<double> temperature, top_p;
+  std::optional<int64_t> top_k;
+};
+
+// Opens a model directory (config.json, *.safetensors, tokenizer.json, …) or a single .safetensors
+// file that stands in one. Errors name the file, the field, what was seen and what was expected.
+Result<ModelFiles> open_model_files(const std::string& path);
+
+}  // namespace fathom

@@ -1,0 +1,17 @@
+// The architectures, one file each. registry.cc maps config.json's model_type to them.
+#pragma once
+
+#include <memory>
+
+#include "base/result.h"
+#include "model/model.h"
+
+namespace fathom {
+
+Result<std::unique_ptr<Model>> load_llama(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_qwen2(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_qwen3(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_deepseek_v2(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_deepseek_v3(const ModelFiles& files);
+
+}  // namespace fathom

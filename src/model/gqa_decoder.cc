@@ -1,0 +1,131 @@
+#include "model/gqa_decoder.h"
+
+#include <array>
+#include <cmath>
+
+#include "base/limits.h"
+
+namespace fathom {
+namespace {
+
+class GqaDecoder : public Decoder {
+ public:
+  Status load(const ModelFiles& files, const GqaOptions& options);
+
+  std::vector<KvLayerSpec> kv_layers() const override {
+    return std::vector<KvLayerSpec>(layers_.size(), {.row_elements = 2 * kv_width_});
+  }
+
+ private:
+  struct Layer {
+    WeightView q_proj, k_proj, v_proj;  // [heads * head_dim | kv_heads * head_dim, hidden]
+    WeightView q_bias, k_bias, v_bias;
+    WeightView o_proj, o_bias;  // [hidden, heads * head_dim]
+    WeightView q_norm, k_norm;  // [head_dim], or undefined
+    SwigluWeights mlp;
+  };
+
+  Result<Layer> load_layer(const WeightSource& weights, int64_t index,
+                           const GqaOptions& options) const;
+  void attend(const LayerContext& context, int64_t layer, const TensorView& x,
+              const TensorView& out) const override;
+  void feed_forward(const LayerContext& context, int64_t layer, const TensorView& x,
+                    const TensorView& out) const override {
+    context.model.ops.mlp(
+        {.x = x, .weights = layers_[static_cast<std::size_t>(layer)].mlp, .out = out});
+  }
+
+  int64_t head_dim_ = 0;
+  int64_t q_width_ = 0;   // heads * head_dim
+  int64_t kv_width_ = 0;  // kv_heads * head_dim
+  std::vector<Layer> layers_;
+};
+
+Result<GqaDecoder::Layer> GqaDecoder::load_layer(const WeightSource& w, int64_t index,
+                                                 const GqaOptions& options) const {
+  const std::string p = layer_prefix(index), a = p + "self_attn.";
+  const int64_t hidden = config_.hidden_size;
+  Layer l;
+  FATHOM_TRY(l.q_proj, w.matrix(a + "q_proj.weight", q_width_, hidden));
+  FATHOM_TRY(l.k_proj, w.matrix(a + "k_proj.weight", kv_width_, hidden));
+  FATHOM_TRY(l.v_proj, w.matrix(a + "v_proj.weight", kv_width_, hidden));
+  FATHOM_TRY(l.q_bias, optional_vector(w, options.qkv_bias, a + "q_proj.bias", q_width_));
+  FATHOM_TRY(l.k_bias, optional_vector(w, options.qkv_bias, a + "k_proj.bias", kv_width_));
+  FATHOM_TRY(l.v_bias, optional_vector(w, options.qkv_bias, a + "v_proj.bias", kv_width_));
+  FATHOM_TRY(l.o_proj, w.matrix(a + "o_proj.weight", hidden, q_width_));
+  FATHOM_TRY(l.o_bias, optional_vector(w, options.o_bias, a + "o_proj.bias", hidden));
+  FATHOM_TRY(l.q_norm, optional_vector(w, options.qk_norm, a + "q_norm.weight", head_dim_));
+  FATHOM_TRY(l.k_norm, optional_vector(w, options.qk_norm, a + "k_norm.weight", head_dim_));
+  FATHOM_TRY(l.mlp,
+             load_swiglu(w, p + "mlp.", hidden, config_.intermediate_size, options.mlp_bias));
+  return l;
+}
+
+Status GqaDecoder::load(const ModelFiles& files, const GqaOptions& options) {
+  const JsonReader reader(*files.config, files.config_path);
+  FATHOM_TRY(const DecoderConfig config, read_decoder_config(reader));
+  FATHOM_TRY(const bool sliding, reader.boolean_or("use_sliding_window", false));
+  if (sliding) return reader.bad("use_sliding_window", "false (full attention)");
+  const int64_t heads = config.num_attention_heads, kv_heads = config.num_key_value_heads;
+  if (heads % kv_heads != 0)
+    return reader.bad("num_key_value_heads", "a divisor of num_attention_heads");
+  if (!reader.has("head_dim") && config.hidden_size % heads != 0)
+    return reader.bad("num_attention_heads", "a divisor of hidden_size, or a head_dim");
+  FATHOM_TRY(head_dim_, reader.integer_or("head_dim", config.hidden_size / heads, 2,
+                                          limits::kMaxHiddenSize));
+  if (head_dim_ % 2 != 0) return reader.bad("head_dim", "an even number (rope pairs channels)");
+  q_width_ = heads * head_dim_;
+  kv_width_ = kv_heads * head_dim_;
+  FATHOM_TRY(rope_, read_rope(reader, head_dim_));
+  FATHOM_TRY_STATUS(load_decoder(files, config));
+  for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
+    FATHOM_TRY_STATUS(load_layer_norms(*files.weights));
+    FATHOM_TRY(Layer layer, load_layer(*files.weights, i, options));
+    layers_.push_back(std::move(layer));
+  }
+  return {};
+}
+
+void GqaDecoder::attend(const LayerContext& context, int64_t layer, const TensorView& x,
+                        const TensorView& out) const {
+  const Layer& l = layers_[static_cast<std::size_t>(layer)];
+  Ops& ops = context.model.ops;
+  Workspace& ws = context.model.workspace;
+  const int64_t heads = config_.num_attention_heads, kv_heads = config_.num_key_value_heads;
+  const TensorView q = ws.f32(x.rows, q_width_);
+  const TensorView k = ws.f32(x.rows, kv_width_);
+  const TensorView v = ws.f32(x.rows, kv_width_);
+  ops.linears(std::array<LinearArgs, 3>{{{.x = x, .weight = l.q_proj, .bias = l.q_bias, .out = q},
+                                         {.x = x, .weight = l.k_proj, .bias = l.k_bias, .out = k},
+                                         {.x = x, .weight = l.v_proj, .bias = l.v_bias, .out = v}}});
+  if (l.q_norm.defined()) {
+    const auto eps = static_cast<float>(config_.rms_norm_eps);
+    const TensorView qh = q.split_columns(heads), kh = k.split_columns(kv_heads);
+    ops.rms_norm({.x = qh, .weight = l.q_norm, .eps = eps, .out = qh});
+    ops.rms_norm({.x = kh, .weight = l.k_norm, .eps = eps, .out = kh});
+  }
+  ops.rope({.x = q, .angles = context.angles, .heads = heads, .layout = RopeLayout::kHalf});
+  ops.rope({.x = k, .angles = context.angles, .heads = kv_heads, .layout = RopeLayout::kHalf});
+  const KvPages& kv = context.step.kv[static_cast<std::size_t>(layer)];
+  ops.kv_append({.parts = std::array{k, v}, .kv = kv, .sequences = context.step.sequences});
+  ops.attention({.q = q,
+                 .kv = kv,
+                 .sequences = context.step.sequences,
+                 .heads = heads,
+                 .kv_heads = kv_heads,
+                 .head_dim = head_dim_,
+                 .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_))),
+                 .out = q});
+  ops.linear({.x = q, .weight = l.o_proj, .bias = l.o_bias, .out = out});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> load_gqa_decoder(const ModelFiles& files,
+                                                const GqaOptions& options) {
+  auto model = std::make_unique<GqaDecoder>();
+  FATHOM_TRY_STATUS(model->load(files, options));
+  return std::unique_ptr<Model>(std::move(model));
+}
+
+}  // namespace fathom

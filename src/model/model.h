@@ -1,0 +1,73 @@
+// Model: a loaded network. Computes hidden states and logits for a step; owns no sequence state.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/model_files.h"
+#include "ops/ops.h"
+
+namespace fathom {
+
+// What a layer keeps in the paged cache for each token.
+struct KvLayerSpec {
+  int64_t row_elements = 0;
+};
+
+struct ModelInfo {
+  std::string name;          // of the directory
+  std::string architecture;  // config.json's model_type
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t num_layers = 0;  // without MTP layers
+  int64_t mtp_layers = 0;
+  int64_t max_context_tokens = 0;
+};
+
+// One forward pass over rows of several sequences (ops/kv_pages.h says how rows and sequences relate).
+struct Step {
+  std::span<const int32_t> token_ids;  // [tokens]
+  std::span<const int32_t> positions;  // [tokens]
+  std::span<const SequenceRows> sequences;
+  std::span<const KvPages> kv;  // one per entry of Model::kv_layers()
+};
+
+struct ModelContext {
+  Ops& ops;
+  Workspace& workspace;  // results live there until the caller resets it
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  const ModelInfo& info() const { return info_; }
+
+  // The cache's layers: the decoder's, then the MTP module's, if there is one.
+  virtual std::vector<KvLayerSpec> kv_layers() const = 0;
+
+  // Appends the step's rows to the cache; returns hidden states after the final norm: [tokens, hidden].
+  virtual TensorView forward(const ModelContext& context, const Step& step) const = 0;
+
+  // out[i] = logits of hidden row i. hidden: [rows, hidden]; out: [rows, vocab].
+  virtual void logits(const ModelContext& context, const TensorView& hidden,
+                      const TensorView& out) const = 0;
+
+  // Multi-token prediction (DeepSeek-V3, arXiv:2412.19437, §2.2). step.token_ids holds for each row the
+  // token that FOLLOWS it; `hidden` is forward()'s result for the rows. Returns what mtp_logits takes;
+  // its logits are of the token after the following one. Only if info().mtp_layers > 0.
+  virtual TensorView mtp_forward(const ModelContext& context, const Step& step,
+                                 const TensorView& hidden) const;
+
+ protected:
+  ModelInfo info_;
+};
+
+// Loads the architecture that config.json's model_type names. The views of the model point into
+// `files`, which must outlive it.
+Result<std::unique_ptr<Model>> load_model(const ModelFiles& files);
+
+}  // namespace fathom

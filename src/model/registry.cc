@@ -1,0 +1,40 @@
+#include <array>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/json.h"
+#include "model/architectures.h"
+
+namespace fathom {
+namespace {
+
+struct Architecture {
+  std::string_view model_type;
+  Result<std::unique_ptr<Model>> (*load)(const ModelFiles&);
+};
+
+constexpr std::array<Architecture, 5> kArchitectures = {{
+    {"llama", load_llama},
+    {"qwen2", load_qwen2},
+    {"qwen3", load_qwen3},
+    {"deepseek_v2", load_deepseek_v2},
+    {"deepseek_v3", load_deepseek_v3},
+}};
+
+}  // namespace
+
+TensorView Model::mtp_forward(const ModelContext&, const Step&, const TensorView&) const {
+  FATHOM_CHECK(false) << info_.architecture << " has no MTP module";
+  return {};
+}
+
+Result<std::unique_ptr<Model>> load_model(const ModelFiles& files) {
+  std::string known;
+  for (const Architecture& a : kArchitectures) {
+    if (a.model_type == files.model_type) return a.load(files);
+    known += (known.empty() ? "" : ", ") + std::string(a.model_type);
+  }
+  return JsonReader(*files.config, files.config_path).bad("model_type", "one of " + known);
+}
+
+}  // namespace fathom

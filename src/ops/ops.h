@@ -1,0 +1,226 @@
+// Ops: the coarse operations that a DeepSeek model is made of. The one seam between model code and
+// hardware: models call these, backends implement them, decorators wrap them.
+//
+// Two laws: model code never reads tensor values on the host (so that a device can capture a step as a
+// graph), and it holds no backend type. Outputs are explicit arguments; aliasing is said in each struct
+// and is otherwise forbidden. Activations are float32 matrices [rows, cols] (tensor/tensor_view.h),
+// rows being the tokens of a step. An op may not keep a pointer beyond its call.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "ops/kv_pages.h"
+#include "tensor/tensor_view.h"
+#include "tensor/weight_view.h"
+
+namespace fathom {
+
+// out[t] = table[token_ids[t]]
+struct EmbedArgs {
+  WeightView table;                   // [vocab, hidden]
+  std::span<const int32_t> token_ids;  // [tokens], each in [0, vocab)
+  TensorView out;                     // [tokens, hidden]
+};
+
+// out = weight * x / sqrt(mean(x²) + eps), mean over the columns, in float32.
+struct RmsNormArgs {
+  TensorView x;       // [rows, cols]
+  WeightView weight;  // float32 [cols]
+  float eps = 0;
+  TensorView out;  // [rows, cols], may be x
+};
+
+// x += delta; out = rms_norm(x).
+struct AddRmsNormArgs {
+  TensorView x;       // [rows, cols], updated
+  TensorView delta;   // [rows, cols]
+  WeightView weight;  // float32 [cols]
+  float eps = 0;
+  TensorView out;  // [rows, cols], not x, may be delta
+};
+
+// x += delta
+struct AddArgs {
+  TensorView x;      // [rows, cols], updated
+  TensorView delta;  // [rows, cols]
+};
+
+// out = x · weightᵀ + bias
+struct LinearArgs {
+  TensorView x;       // [rows, in]
+  WeightView weight;  // [out, in]
+  WeightView bias;    // float32 [out], or undefined
+  TensorView out;     // [rows, out]
+};
+
+// Which channels rope pairs: i with i + d/2, or 2i with 2i + 1.
+enum class RopeLayout : uint8_t { kHalf, kPairs };
+
+// angles[t] = [cos(p·f₀)·a … cos(p·f_{d/2-1})·a | sin(p·f₀)·a …], p = positions[t], a = attention_factor.
+struct RopeAnglesArgs {
+  std::span<const int32_t> positions;           // [tokens]
+  std::span<const double> inverse_frequencies;  // [d/2]
+  double attention_factor = 1;
+  TensorView out;  // [tokens, d]
+};
+
+// Rotates, in place, channels [offset, offset + d) of each head: (a, b) -> (a·cos − b·sin, b·cos + a·sin).
+struct RopeArgs {
+  TensorView x;       // [tokens, heads * head_dim], updated
+  TensorView angles;  // [tokens, d], of rope_angles
+  int64_t heads = 0;
+  int64_t offset = 0;
+  RopeLayout layout = RopeLayout::kHalf;
+};
+
+// Appends each row to its sequence's pages at position start_position + (row − first_row). A cache row
+// is the parts' rows one after another: {k, v} or {latent with rope key}.
+struct KvAppendArgs {
+  std::span<const TensorView> parts;  // each [tokens, *]; the columns add up to kv.row_elements
+  KvPages kv;
+  std::span<const SequenceRows> sequences;
+};
+
+// Causal softmax attention over the paged cache, which already holds this step's rows.
+// A cache row is [k of all KV heads | v of all KV heads]; query head h uses KV head h / (heads / kv_heads).
+struct AttentionArgs {
+  TensorView q;  // [tokens, heads * head_dim]
+  KvPages kv;    // row_elements = 2 * kv_heads * head_dim
+  std::span<const SequenceRows> sequences;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  float scale = 0;
+  TensorView out;  // [tokens, heads * head_dim], may be q
+};
+
+// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, §2.1) in the absorbed form: the cache
+// holds only [c | k_rope] per token, shared by all heads, and kv_b is applied to the query and the result:
+//   q_nope·k_nope = (Wkᵀ q_nope)·c,   o = Wv (Σ p·c),   [Wk | Wv] = kv_b's rows of the head.
+struct MlaAttentionArgs {
+  TensorView q;     // [tokens, heads * (qk_nope_head_dim + qk_rope_head_dim)], rope applied
+  WeightView kv_b;  // [heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank]
+  KvPages kv;       // row_elements = kv_lora_rank + qk_rope_head_dim
+  std::span<const SequenceRows> sequences;
+  int64_t heads = 0;
+  int64_t qk_nope_head_dim = 0;
+  int64_t qk_rope_head_dim = 0;
+  int64_t v_head_dim = 0;
+  int64_t kv_lora_rank = 0;
+  float scale = 0;
+  TensorView out;  // [tokens, heads * v_head_dim], not q
+};
+
+// A SwiGLU block: down( silu(gate x) * (up x) ).
+struct SwigluWeights {
+  WeightView gate, up;            // [inner, hidden]
+  WeightView down;                // [hidden, inner]
+  WeightView gate_bias, up_bias;  // float32 [inner], or undefined
+  WeightView down_bias;           // float32 [hidden], or undefined
+};
+
+struct MlpArgs {
+  TensorView x;  // [rows, hidden]
+  SwigluWeights weights;
+  TensorView out;  // [rows, hidden], not x
+};
+
+enum class RouterScoring : uint8_t {
+  kSoftmax,  // V2: softmax over the experts
+  kSigmoid,  // V3
+};
+enum class RouterGroups : uint8_t {
+  kNone,
+  kMax,      // V2 group_limited_greedy: a group scores its best expert; other groups' scores become 0
+  kTop2Sum,  // V3 noaux_tc: a group scores the sum of its two best; other groups become −inf
+};
+
+// Picks experts_per_token experts a row. Ties go to the lower index. Ids are written in descending order
+// of the choice score. scores = scoring(logits); choice = scores + bias; weight = score (without bias),
+// divided by the sum if `normalize`, times scaling_factor.
+struct RouteArgs {
+  TensorView logits;  // [tokens, experts]
+  WeightView bias;    // float32 [experts] (e_score_correction_bias), or undefined
+  RouterScoring scoring = RouterScoring::kSoftmax;
+  RouterGroups groups = RouterGroups::kNone;
+  int64_t num_groups = 1;
+  int64_t groups_per_token = 1;
+  bool normalize = false;
+  float scaling_factor = 1;
+  TensorView ids;      // i32 [tokens, experts_per_token]
+  TensorView weights;  // [tokens, experts_per_token]
+};
+
+// out[t] = Σ_k weights[t,k] · expert_{ids[t,k]}(x[t]) + shared(x[t]), summed in the order of k, shared last.
+struct MoeArgs {
+  TensorView x;        // [tokens, hidden]
+  TensorView ids;      // i32 [tokens, k]
+  TensorView weights;  // [tokens, k]
+  std::span<const SwigluWeights> experts;
+  const SwigluWeights* shared = nullptr;  // one wide expert, or none
+  TensorView out;                         // [tokens, hidden], not x
+};
+
+// out[i] = x[rows[i]]
+struct GatherRowsArgs {
+  TensorView x;  // [*, cols]
+  std::span<const int32_t> rows;
+  TensorView out;  // [rows.size(), cols]
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  // "cpu (AVX3_ZEN4, 2 threads)"
+  virtual std::string_view description() const = 0;
+
+  virtual void embed(const EmbedArgs& args) = 0;
+  virtual void rms_norm(const RmsNormArgs& args) = 0;
+  virtual void add_rms_norm(const AddRmsNormArgs& args);  // default: add, then rms_norm
+  virtual void add(const AddArgs& args) = 0;
+  virtual void linear(const LinearArgs& args) = 0;
+  // Independent linears; a backend may run them side by side. Default: one after another.
+  virtual void linears(std::span<const LinearArgs> args);
+  virtual void rope_angles(const RopeAnglesArgs& args) = 0;
+  virtual void rope(const RopeArgs& args) = 0;
+  virtual void kv_append(const KvAppendArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
+  virtual void mla_attention(const MlaAttentionArgs& args) = 0;
+  virtual void mlp(const MlpArgs& args) = 0;
+  virtual void route(const RouteArgs& args) = 0;
+  virtual void moe(const MoeArgs& args) = 0;
+  virtual void gather_rows(const GatherRowsArgs& args) = 0;
+
+  // Names an intermediate result for whoever listens (tracing decorators). Computes nothing.
+  virtual void mark(std::string_view name, const TensorView& value);
+};
+
+// Forwards every op to another Ops: the base of decorators (tracing, profiling, checking).
+class OpsDecorator : public Ops {
+ public:
+  explicit OpsDecorator(Ops& inner) : inner_(inner) {}
+  std::string_view description() const override { return inner_.description(); }
+  void embed(const EmbedArgs& a) override { inner_.embed(a); }
+  void rms_norm(const RmsNormArgs& a) override { inner_.rms_norm(a); }
+  void add_rms_norm(const AddRmsNormArgs& a) override { inner_.add_rms_norm(a); }
+  void add(const AddArgs& a) override { inner_.add(a); }
+  void linear(const LinearArgs& a) override { inner_.linear(a); }
+  void linears(std::span<const LinearArgs> a) override { inner_.linears(a); }
+  void rope_angles(const RopeAnglesArgs& a) override { inner_.rope_angles(a); }
+  void rope(const RopeArgs& a) override { inner_.rope(a); }
+  void kv_append(const KvAppendArgs& a) override { inner_.kv_append(a); }
+  void attention(const AttentionArgs& a) override { inner_.attention(a); }
+  void mla_attention(const MlaAttentionArgs& a) override { inner_.mla_attention(a); }
+  void mlp(const MlpArgs& a) override { inner_.mlp(a); }
+  void route(const RouteArgs& a) override { inner_.route(a); }
+  void moe(const MoeArgs& a) override { inner_.moe(a); }
+  void gather_rows(const GatherRowsArgs& a) override { inner_.gather_rows(a); }
+  void mark(std::string_view name, const TensorView& value) override { inner_.mark(name, value); }
+
+ private:
+  Ops& inner_;
+};
+
+}  // namespace fathom

@@ -1,0 +1,32 @@
+// ReferenceOps: every op as the plainest possible scalar code. Slow, obvious, and what every backend is
+// compared with (tests/conformance).
+#pragma once
+
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace fathom {
+
+// Row `row` of a weight as float32, scales applied. out: [weight.cols].
+void decode_weight_row(const WeightView& weight, int64_t row, float* out);
+
+class ReferenceOps : public Ops {
+ public:
+  std::string_view description() const override { return "reference (scalar)"; }
+  void embed(const EmbedArgs& args) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void add(const AddArgs& args) override;
+  void linear(const LinearArgs& args) override;
+  void rope_angles(const RopeAnglesArgs& args) override;
+  void rope(const RopeArgs& args) override;
+  void kv_append(const KvAppendArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void mla_attention(const MlaAttentionArgs& args) override;
+  void mlp(const MlpArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void moe(const MoeArgs& args) override;
+  void gather_rows(const GatherRowsArgs& args) override;
+};
+
+}  // namespace fathom

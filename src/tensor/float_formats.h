@@ -1,0 +1,45 @@
+// Scalar conversions between float32 and the short float formats. Obvious and exact: the reference
+// that vector kernels are tested against.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace fathom {
+
+inline float bf16_to_f32(uint16_t v) { return std::bit_cast<float>(uint32_t{v} << 16); }
+
+// Round to nearest, ties to even; NaN stays NaN.
+inline uint16_t f32_to_bf16(float v) {
+  const uint32_t bits = std::bit_cast<uint32_t>(v);
+  if (std::isnan(v)) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+// IEEE 754 binary16.
+inline float f16_to_f32(uint16_t v) {
+  const uint32_t sign = uint32_t{v & 0x8000u} << 16;
+  const uint32_t exponent = (v >> 10) & 31u;
+  const uint32_t mantissa = v & 1023u;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000u | (mantissa << 13));
+  if (exponent == 0) {
+    const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+}
+
+// E4M3, finite variant: S EEEE MMM, bias 7, no infinities, S.1111.111 is NaN.
+inline float f8e4m3_to_f32(uint8_t v) {
+  if ((v & 0x7F) == 0x7F) return std::numeric_limits<float>::quiet_NaN();
+  const int exponent = (v >> 3) & 15;
+  const int mantissa = v & 7;
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  return (v & 0x80) != 0 ? -magnitude : magnitude;
+}
+
+}  // namespace fathom

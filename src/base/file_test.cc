@@ -70,8 +70,8 @@ TEST_F(File, ReadingMoreThanTheLimitNamesFileSizeAndLimit) {
 }
 
 TEST_F(File, AMissingFileIsNotFoundAndNamed) {
-  for (const Error& error : {read_file(path("none"), 10).error(),
-                             MappedFile::open(path("none")).error()}) {
+  for (const Error& error :
+       {read_file(path("none"), 10).error(), MappedFile::open(path("none")).error()}) {
     EXPECT_EQ(error.code, ErrorCode::kNotFound);
     EXPECT_THAT(error.message, HasSubstr(path("none")));
     EXPECT_THAT(error.message, HasSubstr("No such file"));
@@ -79,8 +79,8 @@ TEST_F(File, AMissingFileIsNotFoundAndNamed) {
 }
 
 TEST_F(File, ADirectoryIsRefused) {
-  for (const Error& error : {read_file(directory_, 10).error(),
-                             MappedFile::open(directory_).error()}) {
+  for (const Error& error :
+       {read_file(directory_, 10).error(), MappedFile::open(directory_).error()}) {
     EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(error.message, HasSubstr("not a regular file"));
   }
@@ -89,8 +89,8 @@ TEST_F(File, ADirectoryIsRefused) {
 TEST_F(File, AFifoIsRefusedWithoutWaitingForAWriter) {
   ASSERT_EQ(::mkfifo(path("fifo").c_str(), 0600), 0);
   ::alarm(10);  // a blocking open would hang the test
-  for (const Error& error : {read_file(path("fifo"), 10).error(),
-                             MappedFile::open(path("fifo")).error()}) {
+  for (const Error& error :
+       {read_file(path("fifo"), 10).error(), MappedFile::open(path("fifo")).error()}) {
     EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(error.message, HasSubstr("not a regular file"));
   }
@@ -170,8 +170,7 @@ TEST_F(File, ConcurrentAtomicWritesNeverMix) {
   std::vector<std::thread> writers;
   for (int writer = 0; writer < 4; ++writer) {
     writers.emplace_back([&, writer] {
-      for (int i = 0; i < 25; ++i)
-        EXPECT_TRUE(write_file_atomically(path("f"), content(writer)));
+      for (int i = 0; i < 25; ++i) EXPECT_TRUE(write_file_atomically(path("f"), content(writer)));
     });
   }
   for (int i = 0; i < 200; ++i) {

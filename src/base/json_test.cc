@@ -144,7 +144,8 @@ TEST(Json, AHostileKeyCannotBreakTheMessage) {
   const std::string expert = "model.layers.60.mlp.experts.255.down_proj.weight_scale_inv";
   EXPECT_THAT(refusal("{\"" + expert + "\":{\"data_offsets\":[0,x]}}"),
               HasSubstr(expert + ".data_offsets[1]"));
-  EXPECT_THAT(refusal("{\"" + std::string(100'000, 'k') + "\":{\"last\":x}}"), HasSubstr("k.last\""));
+  EXPECT_THAT(refusal("{\"" + std::string(100'000, 'k') + "\":{\"last\":x}}"),
+              HasSubstr("k.last\""));
 }
 
 TEST(Json, FilesAreNamedInTheirErrors) {

@@ -43,7 +43,9 @@ TEST(Utf8, EveryCodePointSurvivesTheRoundTrip) {
 // Decodes by arithmetic alone, without tables: a sequence is valid if it is the shortest form of a
 // code point that is not a surrogate.
 std::size_t valid_length_by_arithmetic(std::string_view s) {
-  const auto byte = [&](std::size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(s[i])); };
+  const auto byte = [&](std::size_t i) {
+    return static_cast<uint32_t>(static_cast<uint8_t>(s[i]));
+  };
   const uint32_t lead = byte(0);
   const std::size_t n = lead < 0x80 ? 1 : lead < 0xC0 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
   if (n == 0 || lead >= 0xF8 || s.size() < n) return 0;
@@ -83,11 +85,14 @@ TEST(Utf8, NothingFollowsTheEnd) {
 TEST(Utf8, IncompleteOnlyWhereMoreBytesCouldHelp) {
   EXPECT_TRUE(utf8_is_incomplete("\xE2\x82", 0));
   EXPECT_TRUE(utf8_is_incomplete("a\xF0\x9F\x98", 1));
-  EXPECT_FALSE(utf8_is_incomplete("\x80", 0));          // no lead
-  EXPECT_FALSE(utf8_is_incomplete("\xE0\x80", 0));      // an overlong form has no completion
-  EXPECT_FALSE(utf8_is_incomplete("\xED\xA0", 0));      // nor has a surrogate
-  EXPECT_FALSE(utf8_is_incomplete("\xF4\x90", 0));      // nor anything above U+10FFFF
-  EXPECT_FALSE(utf8_is_incomplete("\xE2\x82" "a", 0));  // broken off by what follows
+  EXPECT_FALSE(utf8_is_incomplete("\x80", 0));      // no lead
+  EXPECT_FALSE(utf8_is_incomplete("\xE0\x80", 0));  // an overlong form has no completion
+  EXPECT_FALSE(utf8_is_incomplete("\xED\xA0", 0));  // nor has a surrogate
+  EXPECT_FALSE(utf8_is_incomplete("\xF4\x90", 0));  // nor anything above U+10FFFF
+  EXPECT_FALSE(
+      utf8_is_incomplete("\xE2\x82"
+                         "a",
+                         0));  // broken off by what follows
 }
 
 // Writes `R` for each U+FFFD and keeps ASCII, as the standard's tables do.

@@ -21,9 +21,9 @@ using nlohmann::ordered_json;
 
 // How a generation prompt stands to thoughts.
 enum class Opening {
-  kNone,        // the model writes <think> itself, or never thinks
-  kOnRequest,   // opened if thinking is asked for
-  kUnlessOff,   // opened unless thinking is switched off
+  kNone,       // the model writes <think> itself, or never thinks
+  kOnRequest,  // opened if thinking is asked for
+  kUnlessOff,  // opened unless thinking is switched off
 };
 
 struct FamilyInfo {
@@ -114,8 +114,8 @@ const FamilyInfo& info(ChatFamily family) {
 constexpr std::string_view kEndMark = "\xFF ";
 
 // Ends the prompt where the mark stands. transformers does the same with a mark of words; like
-// there, a template that strips the content takes all white space before the mark. There the content
-// must stand anywhere in the prompt, here it must stand before the mark.
+// there, a template that strips the content takes all white space before the mark. There the
+// content must stand anywhere in the prompt, here it must stand before the mark.
 Result<std::vector<PromptPiece>> cut_at_mark(std::vector<PromptPiece> pieces,
                                              std::string_view final_content,
                                              std::string_view family) {
@@ -124,13 +124,13 @@ Result<std::vector<PromptPiece>> cut_at_mark(std::vector<PromptPiece> pieces,
   };
   const auto last = std::find_if(pieces.rbegin(), pieces.rend(), has_mark);
   pieces.erase(last.base(), pieces.end());
-  bool whole = false;
+  std::string before;
   if (!pieces.empty()) {
     std::string& text = pieces.back().text;
     const std::size_t at = text.rfind(kEndMark[0]);
     const bool kept_space = text.compare(at, kEndMark.size(), kEndMark) == 0;
     text.resize(at);
-    whole = chat::python_rstrip(text).ends_with(chat::python_strip(final_content));
+    for (const PromptPiece& piece : pieces) before += piece.text;
     while (!pieces.empty()) {
       std::string& tail = pieces.back().text;
       if (!kept_space) tail.resize(chat::python_rstrip(tail).size());
@@ -138,6 +138,8 @@ Result<std::vector<PromptPiece>> cut_at_mark(std::vector<PromptPiece> pieces,
       pieces.pop_back();
     }
   }
+  const bool whole =
+      !pieces.empty() && chat::python_rstrip(before).ends_with(chat::python_strip(final_content));
   if (whole) return pieces;
   return invalid_argument(fmt::format(
       "the last message cannot be continued: the form of {} leaves out a part of its content",
@@ -185,10 +187,9 @@ Status check_messages(std::span<const ChatMessage> messages) {
 // The tools as a list of objects; an empty list if there are none.
 Result<ordered_json> read_tools(const FamilyInfo& family, const std::string& tools_json) {
   if (tools_json.empty()) return ordered_json::array();
-  FATHOM_TRY(ordered_json tools,
-             parse_ordered_json(tools_json, "tools",
-                                {.max_bytes = limits::kMaxPromptBytes,
-                                 .max_values = limits::kMaxRequestJsonValues}));
+  FATHOM_TRY(ordered_json tools, parse_ordered_json(tools_json, "tools",
+                                                    {.max_bytes = limits::kMaxPromptBytes,
+                                                     .max_values = limits::kMaxRequestJsonValues}));
   if (!tools.is_array()) {
     return invalid_argument(fmt::format("tools: the top is {}, expected a list of tools",
                                         json_preview(nlohmann::json(tools))));
@@ -248,16 +249,15 @@ Result<std::vector<PromptPiece>> render_chat_pieces(ChatFamily family,
   std::size_t bytes = 0;
   for (const PromptPiece& piece : pieces) bytes += piece.text.size();
   if (static_cast<int64_t>(bytes) > limits::kMaxPromptBytes) {
-    return resource_limit(fmt::format("the prompt has {} bytes, the limit is {}", bytes,
-                                      limits::kMaxPromptBytes));
+    return resource_limit(
+        fmt::format("the prompt has {} bytes, the limit is {}", bytes, limits::kMaxPromptBytes));
   }
   return pieces;
 }
 
 Result<std::string> render_chat(ChatFamily family, std::span<const ChatMessage> messages,
                                 const RenderOptions& options) {
-  FATHOM_TRY(const std::vector<PromptPiece> pieces,
-             render_chat_pieces(family, messages, options));
+  FATHOM_TRY(const std::vector<PromptPiece> pieces, render_chat_pieces(family, messages, options));
   std::string text;
   for (const PromptPiece& piece : pieces) text += piece.text;
   return text;
@@ -284,16 +284,29 @@ bool can_describe_tools(ChatFamily family) { return info(family).tools; }
 bool prompt_opens_thinking(ChatFamily family, const RenderOptions& options) {
   if (!options.add_generation_prompt || options.continue_final_message) return false;
   switch (info(family).opening) {
-    case Opening::kOnRequest: return options.thinking == true;
-    case Opening::kUnlessOff: return options.thinking != false;
-    case Opening::kNone: return false;
+    case Opening::kOnRequest:
+      return options.thinking == true;
+    case Opening::kUnlessOff:
+      return options.thinking != false;
+    case Opening::kNone:
+      return false;
   }
   return false;
 }
 
 bool prompt_opens_thinking(std::span<const PromptPiece> prompt) {
-  if (prompt.empty() || !prompt.back().markup) return false;
-  return chat::strip_trailing_newlines(prompt.back().text).ends_with(chat::kThinkBegin);
+  const auto ends_in_tag = [](std::string_view text) {
+    return chat::strip_trailing_newlines(text).ends_with(chat::kThinkBegin);
+  };
+  if (prompt.empty()) return false;
+  if (prompt.back().markup) return ends_in_tag(prompt.back().text);
+  // A continued message: the thought was opened in it or right before it.
+  const std::string_view content = prompt.back().text;
+  const std::size_t begin = content.rfind(chat::kThinkBegin);
+  const std::size_t end = content.rfind(chat::kThinkEnd);
+  if (end != content.npos) return begin != content.npos && begin > end;
+  return begin != content.npos ||
+         (prompt.size() > 1 && ends_in_tag(prompt[prompt.size() - 2].text));
 }
 
 }  // namespace fathom

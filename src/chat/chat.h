@@ -57,8 +57,8 @@ struct ChatMessage {
   std::optional<std::vector<ToolCall>> tool_calls;
   std::string tool_call_id;
   std::string name;
-  bool prefix = false;           // the answer continues this assistant message (DeepSeek's beta API)
-  bool content_absent = false;   // content is nullopt because there was no such field
+  bool prefix = false;          // the answer continues this assistant message (DeepSeek's beta API)
+  bool content_absent = false;  // content is nullopt because there was no such field
   bool tool_calls_null = false;  // tool_calls is nullopt because the field was null
 };
 

@@ -1,8 +1,8 @@
 // DeepSeek Coder instruct (v1): "### Instruction:", "### Response:", <|EOT|>.
 //
-// Source: chat_template of the published tokenizer_config.json of deepseek-coder-33b-instruct. Every
-// role other than system and user is printed as a response; a system message stands where it was
-// sent, with nothing after it.
+// Source: chat_template of the published tokenizer_config.json of deepseek-coder-33b-instruct.
+// Every role other than system and user is printed as a response; a system message stands where it
+// was sent, with nothing after it.
 #include "chat/encoder.h"
 
 namespace fathom::chat {
@@ -10,7 +10,8 @@ namespace {
 
 // Used when no message has the role system. It ends without a full stop.
 constexpr std::string_view kDefaultSystem =
-    "You are an AI programming assistant, utilizing the Deepseek Coder model, developed by Deepseek "
+    "You are an AI programming assistant, utilizing the Deepseek Coder model, developed by "
+    "Deepseek "
     "Company, and you only answer questions related to computer science. For politically sensitive "
     "questions, security and privacy issues, and other non-computer science questions, you will "
     "refuse to answer\n";

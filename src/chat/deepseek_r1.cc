@@ -9,27 +9,32 @@
 namespace fathom::chat {
 namespace {
 
-// The list of calls of one message, after `content` if there is any.
-Status write_calls(const Conversation& conversation, std::size_t i, bool& first_call_done,
-                   std::string_view opening, std::string_view content, PromptBuilder& out) {
+// How a message's content stands before its list of calls.
+struct CallStyle {
+  std::string_view opening;    // markup before the content
+  bool drop_thoughts = false;  // of the content
+};
+
+// The list of calls of one message. Its content, if not null, comes before the first call.
+Status write_calls(const Conversation& conversation, std::size_t i, const CallStyle& style,
+                   bool& first_call_done, PromptBuilder& out) {
   const std::size_t count = conversation.message(i).tool_calls->size();
   for (std::size_t c = 0; c < count; ++c) {
     if (!first_call_done) {
-      out.markup(opening).text(content).markup(kCallsBegin);
+      out.markup(style.opening);
+      if (!conversation.content_is_null(i)) {
+        FATHOM_TRY(const std::string_view content, conversation.content(i));
+        out.text(style.drop_thoughts ? after_last_thought(content) : content);
+      }
+      out.markup(kCallsBegin);
       first_call_done = true;
     } else {
       out.markup("\n");
     }
-    FATHOM_TRY_STATUS(write_fenced_call(conversation, i, c, kCallBegin, out));
+    FATHOM_TRY_STATUS(write_fenced_call(conversation, i, c, out));
   }
   out.markup(kCallsEnd).markup(kEos);
   return {};
-}
-
-// The content where a null is allowed and prints nothing.
-Result<std::string_view> content_or_null(const Conversation& conversation, std::size_t i) {
-  if (conversation.content_is_null(i)) return std::string_view();
-  return conversation.content(i);
 }
 
 // V3-0324 and R1-0528. `drop_thoughts`: R1-0528 cuts earlier thoughts off. Its template fails on a
@@ -42,25 +47,22 @@ Status render_revised(const Conversation& conversation, bool drop_thoughts, Prom
   bool first_output_done = false;
   for (std::size_t i = 0; i < conversation.size(); ++i) {
     const std::string_view role = conversation.role(i);
-    const auto cut = [&](std::string_view content) {
-      return drop_thoughts ? after_last_thought(content) : content;
-    };
     if (role == "user") {
       FATHOM_TRY(const std::string_view content, conversation.content(i));
       in_outputs = false;
       last_is_user = true;
       out.markup(kUser).text(content).markup(kAssistant);
     } else if (role == "assistant" && conversation.has_tool_calls(i)) {
-      FATHOM_TRY(const std::string_view content, content_or_null(conversation, i));
       if (in_outputs) out.markup(kOutputsEnd);
       last_is_user = in_outputs = first_output_done = false;
       bool first_call_done = false;
-      FATHOM_TRY_STATUS(write_calls(conversation, i, first_call_done, "", cut(content), out));
+      FATHOM_TRY_STATUS(
+          write_calls(conversation, i, {.drop_thoughts = drop_thoughts}, first_call_done, out));
     } else if (role == "assistant") {
       FATHOM_TRY(const std::string_view content, conversation.content(i));
       if (in_outputs) out.markup(kOutputsEnd);
       last_is_user = in_outputs = false;
-      out.text(cut(content)).markup(kEos);
+      out.text(drop_thoughts ? after_last_thought(content) : content).markup(kEos);
     } else if (role == "tool") {
       FATHOM_TRY(const std::string_view content, conversation.content(i));
       last_is_user = false;
@@ -100,9 +102,9 @@ Status render_deepseek_r1(const Conversation& conversation, PromptBuilder& out) 
     if (role == "assistant" && m.tool_calls_null)
       return conversation.bad(i, "tool_calls", "null", "a list, or no such field");
     if (role == "assistant" && m.tool_calls.has_value()) {
-      FATHOM_TRY(const std::string_view content, content_or_null(conversation, i));
       in_outputs = false;
-      FATHOM_TRY_STATUS(write_calls(conversation, i, first_call_done, kAssistant, content, out));
+      FATHOM_TRY_STATUS(
+          write_calls(conversation, i, {.opening = kAssistant}, first_call_done, out));
       continue;
     }
     if (role != "user" && role != "assistant" && role != "tool") continue;

@@ -1,5 +1,5 @@
-// V2.5, V3 and the R1 distills: three templates with one skeleton, which differ in the system prompt,
-// in what becomes of earlier thoughts and in the generation prompt.
+// V2.5, V3 and the R1 distills: three templates with one skeleton, which differ in the system
+// prompt, in what becomes of earlier thoughts and in the generation prompt.
 //
 // Sources: tests/golden/data/chat_templates/{deepseek_v3,deepseek_r1_distill}.jinja; V2.5: the chat
 // form and the tool text of its model card. The quirks of the skeleton: calls are printed only if
@@ -12,8 +12,8 @@ namespace fathom::chat {
 namespace {
 
 struct Style {
-  bool drop_thoughts = false;     // of earlier assistant messages
-  std::string_view generation;    // the generation prompt
+  bool drop_thoughts = false;   // of earlier assistant messages
+  std::string_view generation;  // the generation prompt
 };
 
 Status write_calls(const Conversation& conversation, std::size_t i, bool& first_call_done,
@@ -27,11 +27,11 @@ Status write_calls(const Conversation& conversation, std::size_t i, bool& first_
   for (std::size_t c = 0; c < m.tool_calls->size(); ++c) {
     if (!first_call_done) {
       out.markup(kAssistant).markup(kCallsBegin);
-      FATHOM_TRY_STATUS(write_fenced_call(conversation, i, c, kCallBegin, out));
+      FATHOM_TRY_STATUS(write_fenced_call(conversation, i, c, out));
       first_call_done = true;
     } else {
       out.markup("\n");
-      FATHOM_TRY_STATUS(write_fenced_call(conversation, i, c, kCallBegin, out));
+      FATHOM_TRY_STATUS(write_fenced_call(conversation, i, c, out));
       out.markup(kCallsEnd).markup(kEos);
     }
   }

@@ -109,8 +109,8 @@ Status render(const Conversation& conversation, bool terminus, PromptBuilder& ou
     }
     if (role != "system") state.only_system = false;
   }
-  const bool open = terminus ? state.last_is_user || state.only_system || !state.has_prefix
-                             : state.last_is_user;
+  const bool open =
+      terminus ? state.last_is_user || state.only_system || !state.has_prefix : state.last_is_user;
   if (conversation.wants_answer() && open && !state.in_outputs) {
     out.markup(kAssistant);
     out.markup(conversation.thinking() == true ? kThinkBegin : kThinkEnd);

@@ -1,5 +1,5 @@
-// Which family a model file's chat template belongs to, by phrases that only the published templates
-// of that family contain.
+// Which family a model file's chat template belongs to, by phrases that only the published
+// templates of that family contain.
 //
 // A template that fits none is not guessed at: a prompt in the wrong form costs answers, silently.
 #include "chat/chat.h"

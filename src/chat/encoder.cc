@@ -30,9 +30,9 @@ Result<std::string_view> Conversation::content(std::size_t i) const {
   if (m.content.has_value()) return std::string_view(*m.content);
   const bool is_null = content_is_null(i);
   // The role is foreign text: printed as JSON so that it stays one line.
-  return bad(i, "content", is_null ? "null" : "missing",
-             fmt::format("a string in a message with role {}",
-                         json_preview(nlohmann::json(m.role))));
+  return bad(
+      i, "content", is_null ? "null" : "missing",
+      fmt::format("a string in a message with role {}", json_preview(nlohmann::json(m.role))));
 }
 
 void Conversation::print_content(std::size_t i, PromptBuilder& out) const {
@@ -70,10 +70,10 @@ Result<std::string_view> call_type(const Conversation& conversation, std::size_t
 }
 
 Status write_fenced_call(const Conversation& conversation, std::size_t message, std::size_t call,
-                         std::string_view begin, PromptBuilder& out) {
+                         PromptBuilder& out) {
   FATHOM_TRY(const std::string_view type, call_type(conversation, message, call));
   FATHOM_TRY(const std::string_view arguments, arguments_text(conversation, message, call));
-  out.markup(begin).text(type).markup(kToolSep);
+  out.markup(kCallBegin).text(type).markup(kToolSep);
   out.text((*conversation.message(message).tool_calls)[call].name);
   out.markup("\n```json\n").text(arguments).markup("\n```").markup(kCallEnd);
   return {};
@@ -124,10 +124,10 @@ Result<std::vector<ToolDescription>> tool_descriptions(const ordered_json& tools
     const ordered_json* parameters = member(*function, "parameters");
     if (parameters != nullptr && !parameters->is_object())
       return bad("function.parameters", parameters, "an object");
-    out.push_back({name->get_ref<const std::string&>(),
-                   description == nullptr ? std::string_view()
-                                          : description->get_ref<const std::string&>(),
-                   function, parameters});
+    out.push_back(
+        {name->get_ref<const std::string&>(),
+         description == nullptr ? std::string_view() : description->get_ref<const std::string&>(),
+         function, parameters});
   }
   return out;
 }

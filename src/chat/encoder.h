@@ -97,9 +97,9 @@ Result<std::string_view> arguments_text(const Conversation& conversation, std::s
 Result<std::string_view> call_type(const Conversation& conversation, std::size_t message,
                                    std::size_t call);
 // <｜tool▁call▁begin｜>TYPE<｜tool▁sep｜>NAME, the arguments in a JSON fence, <｜tool▁call▁end｜>:
-// the form of V2.5, V3 and R1. `begin`: markup that opens the call, which ends in kCallBegin.
+// the form of V2.5, V3 and R1.
 Status write_fenced_call(const Conversation& conversation, std::size_t message, std::size_t call,
-                         std::string_view begin, PromptBuilder& out);
+                         PromptBuilder& out);
 
 // The contents of the system messages. Joined: all, with a blank line between, failing on null and
 // absent contents. Otherwise the last one alone, printed.
@@ -109,9 +109,9 @@ void write_last_system(const Conversation& conversation, PromptBuilder& out);
 // One entry of the caller's tools, for families whose tool text takes it apart.
 struct ToolDescription {
   std::string_view name;
-  std::string_view description;               // "" if absent
-  const nlohmann::ordered_json* function;     // the whole object
-  const nlohmann::ordered_json* parameters;   // null if absent
+  std::string_view description;              // "" if absent
+  const nlohmann::ordered_json* function;    // the whole object
+  const nlohmann::ordered_json* parameters;  // null if absent
 };
 Result<std::vector<ToolDescription>> tool_descriptions(const nlohmann::ordered_json& tools);
 

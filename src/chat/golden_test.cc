@@ -14,8 +14,7 @@ using nlohmann::ordered_json;
 
 const ordered_json& golden() {
   static const ordered_json cases = [] {
-    const std::string path =
-        FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/golden.json";
+    const std::string path = FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/golden.json";
     const Result<std::string> text = read_file(path, limits::kMaxJsonBytes);
     FATHOM_CHECK(text.has_value()) << text.error().message;
     return parse_ordered_json(*text, path).value()["cases"];

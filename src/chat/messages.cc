@@ -56,8 +56,7 @@ Result<std::optional<std::string>> read_content(const Fields& fields) {
   const ordered_json* v = fields.find("content");
   if (v == nullptr || v->is_null()) return std::optional<std::string>();
   if (v->is_string()) return std::optional<std::string>(v->get<std::string>());
-  if (!v->is_array())
-    return fields.bad("content", v, "a string, null or a list of text parts");
+  if (!v->is_array()) return fields.bad("content", v, "a string, null or a list of text parts");
   std::string text;
   for (std::size_t i = 0; i < v->size(); ++i) {
     const std::string name = fmt::format("content[{}]", i);
@@ -65,7 +64,8 @@ Result<std::optional<std::string>> read_content(const Fields& fields) {
       return fields.bad(name, &(*v)[i], "an object {\"type\": \"text\", \"text\": …}");
     const Fields part((*v)[i], fields.source(), fields.path(name));
     FATHOM_TRY(const std::string type, part.required_string("type"));
-    if (type != "text") return part.bad("type", part.find("type"), "\"text\": the model reads text");
+    if (type != "text")
+      return part.bad("type", part.find("type"), "\"text\": the model reads text");
     FATHOM_TRY(const std::string part_text, part.required_string("text"));
     text += part_text;
   }
@@ -107,8 +107,7 @@ Status read_tool_calls(const Fields& fields, ChatMessage& message) {
   for (std::size_t i = 0; i < v->size(); ++i) {
     const std::string name = fmt::format("tool_calls[{}]", i);
     if (!(*v)[i].is_object()) return fields.bad(name, &(*v)[i], "an object");
-    FATHOM_TRY(ToolCall call,
-               read_tool_call(Fields((*v)[i], fields.source(), fields.path(name))));
+    FATHOM_TRY(ToolCall call, read_tool_call(Fields((*v)[i], fields.source(), fields.path(name))));
     message.tool_calls->push_back(std::move(call));
   }
   return {};
@@ -121,8 +120,7 @@ Result<ChatMessage> read_message(const Fields& fields) {
   message.content_absent = fields.find("content") == nullptr;
   FATHOM_TRY(message.reasoning_content, fields.optional_string("reasoning_content"));
   FATHOM_TRY_STATUS(read_tool_calls(fields, message));
-  FATHOM_TRY(const std::optional<std::string> tool_call_id,
-             fields.optional_string("tool_call_id"));
+  FATHOM_TRY(const std::optional<std::string> tool_call_id, fields.optional_string("tool_call_id"));
   FATHOM_TRY(const std::optional<std::string> name, fields.optional_string("name"));
   message.tool_call_id = tool_call_id.value_or("");
   message.name = name.value_or("");
@@ -147,8 +145,8 @@ Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
                                         json_preview(nlohmann::json(list))));
   }
   if (static_cast<int64_t>(list.size()) > limits::kMaxMessages) {
-    return resource_limit(fmt::format("{}: {} messages, the limit is {}", source, list.size(),
-                                      limits::kMaxMessages));
+    return resource_limit(
+        fmt::format("{}: {} messages, the limit is {}", source, list.size(), limits::kMaxMessages));
   }
   std::vector<ChatMessage> messages;
   messages.reserve(list.size());

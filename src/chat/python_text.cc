@@ -17,13 +17,27 @@ void append_string(std::string& out, std::string_view text) {
   out += '"';
   for (const char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
@@ -35,7 +49,8 @@ void append_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
-// float.__repr__: the shortest digits that read back the same; an exponent below 1e-4 and from 1e16.
+// float.__repr__: the shortest digits that read back the same; an exponent below 1e-4 and from
+// 1e16.
 void append_float(std::string& out, double value) {
   char buffer[32];
   const auto end =
@@ -88,12 +103,18 @@ void append_value(std::string& out, const ordered_json& value, int indent, int d
       append_string(out, value.get_ref<const std::string&>());
       return;
     }
-    case ordered_json::value_t::boolean: out += value.get<bool>() ? "true" : "false"; return;
-    case ordered_json::value_t::number_integer: out += fmt::format("{}", value.get<int64_t>()); return;
+    case ordered_json::value_t::boolean:
+      out += value.get<bool>() ? "true" : "false";
+      return;
+    case ordered_json::value_t::number_integer:
+      out += fmt::format("{}", value.get<int64_t>());
+      return;
     case ordered_json::value_t::number_unsigned:
       out += fmt::format("{}", value.get<uint64_t>());
       return;
-    case ordered_json::value_t::number_float: append_float(out, value.get<double>()); return;
+    case ordered_json::value_t::number_float:
+      append_float(out, value.get<double>());
+      return;
     case ordered_json::value_t::binary: {
       // The digits of an integer beyond 64 bits (parse_ordered_json).
       const auto& digits = value.get_binary();
@@ -101,7 +122,9 @@ void append_value(std::string& out, const ordered_json& value, int indent, int d
       return;
     }
     case ordered_json::value_t::null:
-    case ordered_json::value_t::discarded: out += "null"; return;
+    case ordered_json::value_t::discarded:
+      out += "null";
+      return;
   }
 }
 

@@ -40,7 +40,8 @@ Status write_system(const Conversation& conversation, PromptBuilder& out) {
   return {};
 }
 
-// The number of the last user message that is not a tool result; the last message's if there is none.
+// The number of the last user message that is not a tool result; the last message's if there is
+// none.
 Result<std::size_t> last_query(const Conversation& conversation) {
   for (std::size_t i = conversation.size(); i-- > 0;) {
     if (conversation.role(i) != "user") continue;

@@ -80,7 +80,12 @@ void add_row(float* x, const float* delta, int64_t n) {
 HWY_INLINE VF silu_mul(VF gate, VF up) {
   const DF df;
   const VF one = hn::Set(df, 1.0f);
-  return hn::Mul(hn::Div(gate, hn::Add(one, hn::Exp(df, hn::Neg(gate)))), up);
+  const VF negated = hn::Neg(gate);
+  // Highway's Exp is good up to 104. Beyond 87 the quotient is below 1e-35, so zero.
+  const VF limit = hn::Set(df, 87.0f);
+  const VF e = hn::Exp(df, hn::Min(negated, limit));
+  const VF silu = hn::Div(gate, hn::Add(one, e));
+  return hn::Mul(hn::IfThenZeroElse(hn::Gt(negated, limit), silu), up);
 }
 
 void silu_mul_row(float* gate, const float* up, int64_t n) {
@@ -120,7 +125,7 @@ void rope_pairs_row(float* x, const float* cos, const float* sin, int64_t dims) 
 HWY_INLINE float exp_block(float* scores, int64_t n, float max) {
   const DF df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
-  for (int64_t j = n; j % lanes != 0; ++j) scores[j] = -std::numeric_limits<float>::infinity();
+  for (int64_t j = n; j % lanes != 0; ++j) scores[j] = -1e30f;
   const VF mv = hn::Set(df, max);
   VF sum = hn::Zero(df);
   for (int64_t j = 0; j < n; j += lanes) {

@@ -1,0 +1,132 @@
+// CpuOps against ReferenceOps on the ops that read and write the paged cache: ragged sequences, shuffled
+// pages, page sizes that do not divide the lengths.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "backend/cpu/cpu_ops.h"
+#include "engine/kv_cache.h"
+#include "ops/reference/reference_ops.h"
+#include "support/random_data.h"
+
+namespace fathom::test {
+namespace {
+
+// Sequences of a step over a cache whose earlier rows are random.
+struct Fixture {
+  Fixture(std::mt19937& rng, int64_t row_elements, int64_t page_tokens,
+          std::vector<std::pair<int64_t, int64_t>> start_and_rows)
+      : cache(*KvCache::create(std::array{KvLayerSpec{.row_elements = 3}, KvLayerSpec{row_elements}},
+                               4096, page_tokens)),
+        kv(cache.layers()[1]) {
+    tables.resize(start_and_rows.size());
+    for (std::size_t i = 0; i < tables.size(); ++i) {
+      const auto [start, count] = start_and_rows[i];
+      EXPECT_TRUE(cache.take(cache.pages_for(start + count), tables[i]));
+      std::shuffle(tables[i].begin(), tables[i].end(), rng);
+      sequences.push_back({.first_row = rows,
+                           .num_rows = count,
+                           .start_position = start,
+                           .pages = tables[i]});
+      rows += count;
+      for (int64_t p = 0; p < start; ++p) {
+        std::normal_distribution<float> normal(0, 1);
+        auto* row = reinterpret_cast<float*>(kv.row(tables[i], p));
+        std::generate_n(row, row_elements, [&] { return normal(rng); });
+      }
+    }
+  }
+  KvCache cache;
+  KvPages kv;
+  std::vector<std::vector<int32_t>> tables;
+  std::vector<SequenceRows> sequences;
+  int64_t rows = 0;
+};
+
+const std::vector<std::vector<std::pair<int64_t, int64_t>>> kBatches = {
+    {{0, 1}}, {{0, 70}}, {{65, 1}}, {{0, 9}, {130, 3}, {31, 1}, {0, 1}}};
+
+TEST(AttentionTest, GroupedQueries) {
+  ReferenceOps reference;
+  CpuOps cpu({.threads = 2});
+  std::mt19937 rng(7);
+  for_each_target([&] {
+    for (const auto& batch : kBatches) {
+      for (const int64_t page_tokens : {16, 64}) {
+        for (const auto& [heads, kv_heads, dim] :
+             {std::array<int64_t, 3>{4, 4, 6}, std::array<int64_t, 3>{6, 2, 24}}) {
+          Fixture f(rng, 2 * kv_heads * dim, page_tokens, batch);
+          Matrix q(f.rows, heads * dim), k(f.rows, kv_heads * dim, 1), v(f.rows, kv_heads * dim);
+          Matrix expected(f.rows, heads * dim), actual(f.rows, heads * dim);
+          q.fill(rng);
+          k.fill(rng);
+          v.fill(rng);
+          cpu.kv_append({std::array{k.view(), v.view()}, f.kv, f.sequences});
+          AttentionArgs args{q.view(), f.kv, f.sequences, heads, kv_heads, dim, 0.3f, expected.view()};
+          reference.attention(args);
+          args.out = actual.view();
+          cpu.attention(args);
+          expect_close(actual.view(), expected.view(), 1e-5, "attention");
+          args.out = q.view();  // in place, as ops.h allows
+          cpu.attention(args);
+          expect_close(q.view(), expected.view(), 1e-5, "attention in place");
+        }
+      }
+    }
+  });
+}
+
+TEST(AttentionTest, Latent) {
+  ReferenceOps reference;
+  CpuOps cpu({.threads = 2});
+  std::mt19937 rng(8);
+  const int64_t heads = 3, nope = 20, rope = 8, v_dim = 12, rank = 150;
+  for_each_target([&] {
+    for (const auto& [dtype, block] : {std::pair{DType::kF32, 0}, std::pair{DType::kBF16, 0},
+                                       std::pair{DType::kF16, 0}, std::pair{DType::kF8E4M3, 64}}) {
+      const Weight kv_b(rng, dtype, heads * (nope + v_dim), rank, block);
+      for (const auto& batch : kBatches) {
+        Fixture f(rng, rank + rope, 16, batch);
+        Matrix q(f.rows, heads * (nope + rope), 1), row(f.rows, rank + rope);
+        Matrix expected(f.rows, heads * v_dim), actual(f.rows, heads * v_dim, 2);
+        q.fill(rng, 0.2f);
+        row.fill(rng);
+        cpu.kv_append({std::span(&row.view(), 1), f.kv, f.sequences});
+        MlaAttentionArgs args{q.view(), kv_b, f.kv, f.sequences, heads, nope, rope,
+                              v_dim,    rank, 0.2f, expected.view()};
+        reference.mla_attention(args);
+        args.out = actual.view();
+        cpu.mla_attention(args);
+        expect_close(actual.view(), expected.view(), 1e-4, std::string(dtype_name(dtype)));
+      }
+    }
+  });
+}
+
+TEST(AttentionTest, AppendWritesExactlyItsRows) {
+  std::mt19937 rng(9);
+  ReferenceOps reference;
+  CpuOps cpu({.threads = 2});
+  for (Ops* ops : {static_cast<Ops*>(&reference), static_cast<Ops*>(&cpu)}) {
+    Fixture f(rng, 5, 16, {{15, 3}, {0, 40}});
+    Matrix a(f.rows, 2), b(f.rows, 3, 1);
+    a.fill(rng);
+    b.fill(rng);
+    std::vector<float> before(5);
+    std::memcpy(before.data(), f.kv.row(f.tables[0], 14), 20);
+    ops->kv_append({std::array{a.view(), b.view()}, f.kv, f.sequences});
+    EXPECT_EQ(std::memcmp(before.data(), f.kv.row(f.tables[0], 14), 20), 0);
+    for (const SequenceRows& s : f.sequences) {
+      for (int64_t i = 0; i < s.num_rows; ++i) {
+        const auto* row = reinterpret_cast<const float*>(f.kv.row(s.pages, s.start_position + i));
+        EXPECT_EQ(row[1], a.view().f32(s.first_row + i)[1]);
+        EXPECT_EQ(row[4], b.view().f32(s.first_row + i)[2]);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fathom::test

@@ -1,0 +1,313 @@
+// CpuOps against ReferenceOps on every op, weight format and instruction set, with odd and empty shapes.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <string>
+
+#include "backend/cpu/cpu_ops.h"
+#include "ops/reference/reference_ops.h"
+#include "support/random_data.h"
+
+namespace fathom::test {
+namespace {
+
+constexpr double kTolerance = 2e-5;
+
+struct Format {
+  DType dtype;
+  int64_t block;  // of scales; 0 = none
+};
+constexpr std::array<Format, 5> kFormats = {
+    {{DType::kF32, 0}, {DType::kF16, 0}, {DType::kBF16, 0}, {DType::kF8E4M3, 0}, {DType::kF8E4M3, 128}}};
+
+class OpsTest : public testing::Test {
+ protected:
+  ReferenceOps reference_;
+  CpuOps cpu_{{.threads = 2}};
+  std::mt19937 rng_{42};
+};
+
+std::string shape(int64_t m, int64_t k, int64_t n, const Format& f) {
+  return std::string(dtype_name(f.dtype)) + "/" + std::to_string(f.block) + " m=" +
+         std::to_string(m) + " k=" + std::to_string(k) + " n=" + std::to_string(n);
+}
+
+TEST_F(OpsTest, Linear) {
+  for_each_target([&] {
+    for (const Format& f : kFormats) {
+      for (const int64_t m : {0, 1, 2, 3, 4, 7, 33}) {
+        for (const int64_t k : {1, 7, 16, 40, 129, 300}) {
+          for (const int64_t n : {1, 5, 8, 67, 260}) {
+            const Weight w(rng_, f.dtype, n, k, f.block);
+            const Weight bias(rng_, DType::kF32, 1, n);
+            Matrix x(m, k, 3), expected(m, n), actual(m, n, 1);
+            x.fill(rng_);
+            const WeightView b = n % 2 == 0 ? WeightView{} : bias.view();
+            reference_.linear({x.view(), w, b, expected.view()});
+            cpu_.linear({x.view(), w, b, actual.view()});
+            const double summand = f.block > 0 ? 0.02 : 1.0;
+            expect_close(actual.view(), expected.view(), kTolerance, shape(m, k, n, f),
+                         summand * std::sqrt(static_cast<double>(k)));
+            if (HasFailure()) return;
+          }
+        }
+      }
+    }
+  });
+}
+
+// A view of some rows of a stored matrix must find its own scales.
+TEST_F(OpsTest, LinearOfARowRangeUsesItsScales) {
+  const Weight w(rng_, DType::kF8E4M3, 300, 200, 128);
+  Matrix x(5, 200), expected(5, 131), actual(5, 131);
+  x.fill(rng_);
+  const WeightView part = w.view().row_range(100, 131);
+  reference_.linear({x.view(), part, {}, expected.view()});
+  for_each_target([&] {
+    cpu_.linear({x.view(), part, {}, actual.view()});
+    expect_close(actual.view(), expected.view(), kTolerance, "rows 100..230");
+  });
+}
+
+TEST_F(OpsTest, LinearsAreIndependent) {
+  const Weight a(rng_, DType::kBF16, 70, 48), b(rng_, DType::kF32, 9, 48), c(rng_, DType::kF16, 33, 20);
+  Matrix x(6, 48), y(6, 20, 1);
+  x.fill(rng_);
+  y.fill(rng_);
+  std::array<Matrix, 3> expected = {Matrix(6, 70), Matrix(6, 9), Matrix(6, 33)};
+  std::array<Matrix, 3> actual = {Matrix(6, 70), Matrix(6, 9), Matrix(6, 33)};
+  const auto run = [&](Ops& ops, std::array<Matrix, 3>& out) {
+    ops.linears(std::array{LinearArgs{x.view(), a, {}, out[0].view()},
+                           LinearArgs{x.view(), b, {}, out[1].view()},
+                           LinearArgs{y.view(), c, {}, out[2].view()}});
+  };
+  run(reference_, expected);
+  run(cpu_, actual);
+  for (std::size_t i = 0; i < 3; ++i)
+    expect_close(actual[i].view(), expected[i].view(), kTolerance, "product " + std::to_string(i));
+}
+
+TEST_F(OpsTest, Embed) {
+  for_each_target([&] {
+    for (const Format& f : kFormats) {
+      const Weight table(rng_, f.dtype, 50, 139, f.block);
+      const std::array<int32_t, 4> ids = {49, 0, 7, 7};
+      Matrix expected(4, 139), actual(4, 139, 2);
+      reference_.embed({table, ids, expected.view()});
+      cpu_.embed({table, ids, actual.view()});
+      expect_close(actual.view(), expected.view(), 0, shape(4, 139, 50, f));
+    }
+  });
+}
+
+TEST_F(OpsTest, EveryShortFloatCodeDecodes) {
+  for_each_target([&] {
+    for (const DType dtype : {DType::kF8E4M3, DType::kF16, DType::kBF16}) {
+      const int64_t cols = 256, rows = dtype == DType::kF8E4M3 ? 1 : 256;
+      std::vector<uint16_t> codes;
+      for (int i = 0; i < 65536; ++i) codes.push_back(static_cast<uint16_t>(i));
+      std::vector<uint8_t> bytes;
+      for (int i = 0; i < 256; ++i) bytes.push_back(static_cast<uint8_t>(i));
+      const void* data = dtype == DType::kF8E4M3 ? static_cast<void*>(bytes.data()) : codes.data();
+      const WeightView table{.data = static_cast<const std::byte*>(data), .dtype = dtype, .rows = rows, .cols = cols};
+      Matrix expected(1, cols), actual(1, cols);
+      for (int32_t r = 0; r < rows; ++r) {
+        reference_.embed({table, std::span(&r, 1), expected.view()});
+        cpu_.embed({table, std::span(&r, 1), actual.view()});
+        for (int64_t c = 0; c < cols; ++c) {
+          const float e = expected.view().f32(0)[c], a = actual.view().f32(0)[c];
+          if (std::isnan(e) && std::isnan(a)) continue;
+          // Without F16C, infinities and NaN of binary16 become large numbers: no checkpoint has them.
+          if (dtype == DType::kF16 && !std::isfinite(e)) continue;
+          ASSERT_EQ(a, e) << dtype_name(dtype) << " code " << r * 256 + c;
+        }
+      }
+    }
+  });
+}
+
+// Far beyond the range of exp: silu is x or 0, never NaN.
+TEST_F(OpsTest, MlpOfHugeInputs) {
+  for_each_target([&] {
+    const std::array<float, 1> one = {1.0f};
+    const WeightView w{.data = reinterpret_cast<const std::byte*>(one.data()), .rows = 1, .cols = 1};
+    for (const float v : {-3e38f, -1e4f, -105.0f, -88.0f, 0.0f, 88.0f, 1e4f, 1e19f}) {
+      Matrix x(1, 1), expected(1, 1), actual(1, 1);
+      x.view().f32(0)[0] = v;
+      reference_.mlp({x.view(), {.gate = w, .up = w, .down = w}, expected.view()});
+      cpu_.mlp({x.view(), {.gate = w, .up = w, .down = w}, actual.view()});
+      expect_close(actual.view(), expected.view(), 1e-6, std::to_string(v));
+      EXPECT_FALSE(std::isnan(actual.view().f32(0)[0])) << v;
+    }
+  });
+}
+
+TEST_F(OpsTest, Norms) {
+  for_each_target([&] {
+    for (const int64_t rows : {0, 1, 5}) {
+      for (const int64_t cols : {1, 6, 64, 5001}) {
+        const Weight w(rng_, DType::kF32, 1, cols);
+        Matrix x(rows, cols, 1), delta(rows, cols), expected(rows, cols), actual(rows, cols, 3);
+        x.fill(rng_, 5);
+        delta.fill(rng_);
+        reference_.rms_norm({x.view(), w, 1e-6f, expected.view()});
+        cpu_.rms_norm({x.view(), w, 1e-6f, actual.view()});
+        expect_close(actual.view(), expected.view(), kTolerance, "rms_norm");
+        Matrix x2(rows, cols);
+        x2.copy(x);
+        reference_.add_rms_norm({x.view(), delta.view(), w, 1e-5f, expected.view()});
+        cpu_.add_rms_norm({x2.view(), delta.view(), w, 1e-5f, actual.view()});
+        expect_close(actual.view(), expected.view(), kTolerance, "add_rms_norm");
+        expect_close(x2.view(), x.view(), 0, "add_rms_norm's sum");
+      }
+    }
+  });
+}
+
+TEST_F(OpsTest, Rope) {
+  for_each_target([&] {
+    for (const RopeLayout layout : {RopeLayout::kHalf, RopeLayout::kPairs}) {
+      for (const int64_t dims : {2, 6, 64}) {
+        const int64_t heads = 3, head_dim = dims + 5;
+        std::vector<double> frequencies;
+        for (int64_t i = 0; i < dims / 2; ++i)
+          frequencies.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));
+        const std::array<int32_t, 3> positions = {0, 3, 100000};
+        Matrix expected_angles(3, dims), angles(3, dims), expected(3, heads * head_dim),
+            actual(3, heads * head_dim, 1);
+        expected.fill(rng_);
+        actual.copy(expected);
+        reference_.rope_angles({positions, frequencies, 1.25, expected_angles.view()});
+        cpu_.rope_angles({positions, frequencies, 1.25, angles.view()});
+        expect_close(angles.view(), expected_angles.view(), 0, "angles");
+        reference_.rope({expected.view(), angles.view(), heads, 5, layout});
+        cpu_.rope({actual.view(), angles.view(), heads, 5, layout});
+        expect_close(actual.view(), expected.view(), kTolerance, "rope");
+      }
+    }
+  });
+}
+
+TEST_F(OpsTest, GatherAndAdd) {
+  Matrix x(5, 33, 1), expected(3, 33), actual(3, 33, 2);
+  x.fill(rng_);
+  const std::array<int32_t, 3> rows = {4, 0, 4};
+  reference_.gather_rows({x.view(), rows, expected.view()});
+  cpu_.gather_rows({x.view(), rows, actual.view()});
+  expect_close(actual.view(), expected.view(), 0, "gather_rows");
+  reference_.add({expected.view(), x.view().row_range(1, 3)});
+  cpu_.add({actual.view(), x.view().row_range(1, 3)});
+  expect_close(actual.view(), expected.view(), 0, "add");
+}
+
+// SwiGLU weights of one format with or without biases.
+struct Expert {
+  Weight gate, up, down, gate_bias, up_bias, down_bias;
+  Expert(std::mt19937& rng, const Format& f, int64_t hidden, int64_t inner)
+      : gate(rng, f.dtype, inner, hidden, f.block),
+        up(rng, f.dtype, inner, hidden, f.block),
+        down(rng, f.dtype, hidden, inner, f.block),
+        gate_bias(rng, DType::kF32, 1, inner),
+        up_bias(rng, DType::kF32, 1, inner),
+        down_bias(rng, DType::kF32, 1, hidden) {}
+  SwigluWeights weights(bool bias) const {
+    SwigluWeights w{.gate = gate, .up = up, .down = down};
+    if (bias) {
+      w.gate_bias = gate_bias;
+      w.up_bias = up_bias;
+      w.down_bias = down_bias;
+    }
+    return w;
+  }
+};
+
+TEST_F(OpsTest, Mlp) {
+  for_each_target([&] {
+    for (const Format& f : kFormats) {
+      const Expert e(rng_, f, 72, 150);
+      for (const int64_t rows : {0, 1, 9}) {
+        for (const bool bias : {false, true}) {
+          Matrix x(rows, 72, 1), expected(rows, 72), actual(rows, 72, 1);
+          x.fill(rng_, 0.2f);
+          reference_.mlp({x.view(), e.weights(bias), expected.view()});
+          cpu_.mlp({x.view(), e.weights(bias), actual.view()});
+          expect_close(actual.view(), expected.view(), 1e-4, shape(rows, 72, 150, f));
+        }
+      }
+    }
+  });
+}
+
+TEST_F(OpsTest, Route) {
+  for (const RouterScoring scoring : {RouterScoring::kSoftmax, RouterScoring::kSigmoid}) {
+    for (const RouterGroups groups : {RouterGroups::kNone, RouterGroups::kMax, RouterGroups::kTop2Sum}) {
+      for (const bool normalize : {false, true}) {
+        for (const bool ties : {false, true}) {
+          const int64_t tokens = 200, experts = 24, picks = 5;
+          const Weight bias(rng_, DType::kF32, 1, experts);
+          Matrix logits(tokens, experts, 1), expected_w(tokens, picks), actual_w(tokens, picks);
+          logits.fill(rng_, 2);
+          if (ties)
+            for (int64_t t = 0; t < tokens; ++t)
+              for (int64_t e = 0; e < experts; ++e) logits.view().f32(t)[e] = static_cast<float>(rng_() % 3);
+          std::vector<int32_t> expected_ids(static_cast<std::size_t>(tokens * picks)), ids(expected_ids.size());
+          RouteArgs args{.logits = logits.view(),
+                         .bias = ties ? WeightView{} : bias.view(),
+                         .scoring = scoring,
+                         .groups = groups,
+                         .num_groups = 6,
+                         .groups_per_token = 3,
+                         .normalize = normalize,
+                         .scaling_factor = 2.5f};
+          const auto view = [&](std::vector<int32_t>& v) {
+            return TensorView{reinterpret_cast<std::byte*>(v.data()), DType::kI32, tokens, picks, picks};
+          };
+          args.ids = view(expected_ids);
+          args.weights = expected_w.view();
+          reference_.route(args);
+          args.ids = view(ids);
+          args.weights = actual_w.view();
+          cpu_.route(args);
+          EXPECT_EQ(ids, expected_ids) << "ties " << ties;
+          expect_close(actual_w.view(), expected_w.view(), 1e-6, "route weights");
+        }
+      }
+    }
+  }
+}
+
+TEST_F(OpsTest, Moe) {
+  for_each_target([&] {
+    for (const Format& f : kFormats) {
+      const int64_t hidden = 40, inner = 24, experts = 5, picks = 2;
+      std::vector<std::unique_ptr<Expert>> owned;
+      std::vector<SwigluWeights> weights;
+      for (int64_t e = 0; e < experts; ++e) {
+        owned.push_back(std::make_unique<Expert>(rng_, f, hidden, inner));
+        weights.push_back(owned.back()->weights(false));
+      }
+      const Expert wide(rng_, f, hidden, 3 * inner);
+      const SwigluWeights shared = wide.weights(false);
+      for (const int64_t tokens : {0, 1, 6, 70}) {
+        for (const bool with_shared : {false, true}) {
+          Matrix x(tokens, hidden, 1), w(tokens, picks), expected(tokens, hidden), actual(tokens, hidden, 1);
+          x.fill(rng_, 0.3f);
+          w.fill(rng_);
+          std::vector<int32_t> ids;
+          for (int64_t i = 0; i < tokens; ++i) {  // expert 3 gets nothing
+            const auto first = static_cast<int32_t>(rng_() % 3);
+            ids.insert(ids.end(), {first, first == 2 ? 4 : first + 1});
+          }
+          const TensorView id_view{reinterpret_cast<std::byte*>(ids.data()), DType::kI32, tokens, picks, picks};
+          const SwigluWeights* s = with_shared ? &shared : nullptr;
+          reference_.moe({x.view(), id_view, w.view(), weights, s, expected.view()});
+          cpu_.moe({x.view(), id_view, w.view(), weights, s, actual.view()});
+          expect_close(actual.view(), expected.view(), 1e-4, shape(tokens, hidden, inner, f));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace fathom::test

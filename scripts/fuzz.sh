@@ -56,7 +56,7 @@ smoke() {
 
 case "${1:-}" in
   build)
-    configure fuzz
+    configure fuzz -DCMAKE_CXX_COMPILER=clang++-19
     cmake --build "$build" --target fuzzers
     ;;
   smoke) smoke ;;

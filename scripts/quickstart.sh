@@ -15,7 +15,7 @@ fi
 question=${1:-"What is 4837 + 926?"}
 build=$root/build/release
 log=$root/build/quickstart.log
-fathom=$build/src/apps/fathom
+fathom=$build/bin/fathom
 
 mkdir -p "$root/build"
 : >"$log"
@@ -29,13 +29,13 @@ run_step "3/3 build (a few minutes the first time)" "$log" cmake --build "$build
 
 cd "$root"
 echo
-echo "\$ build/release/src/apps/fathom run nano -p \"$question\""
+echo "\$ build/release/bin/fathom run nano -p \"$question\""
 "$fathom" run nano -p "$question"
 cat <<'END'
 
 Next:
-  build/release/src/apps/fathom run nano       talk to the model
-  build/release/src/apps/fathom --help         all commands
+  build/release/bin/fathom run nano       talk to the model
+  build/release/bin/fathom --help         all commands
   scripts/test.sh                              build and run all tests
   README.md                                    what runs, how fast, and what it cannot do
 END

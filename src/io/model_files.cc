@@ -49,6 +49,7 @@ Status read_generation(const std::string& directory, const JsonReader& config, M
     if (!eos.empty()) out.eos_token_ids = std::move(eos);
     FATHOM_TRY(auto own_bos, reader.integer_list("bos_token_id", 0, kMaxId));
     if (!own_bos.empty()) bos = std::move(own_bos);
+    FATHOM_TRY(out.do_sample, reader.boolean_or("do_sample", true));
     if (reader.has("temperature")) {
       FATHOM_TRY(out.temperature, reader.number("temperature", 0, 100));
     }

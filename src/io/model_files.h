@@ -28,6 +28,7 @@ struct ModelFiles {
   std::vector<int64_t> eos_token_ids;  // generation_config.json's, else config.json's
 
   // Sampling defaults of generation_config.json, where it has them.
+  bool do_sample = true;
   std::optional<double> temperature, top_p;
   std::optional<int64_t> top_k;
 };

@@ -1,0 +1,205 @@
+#include "apps/app.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/limits.h"
+
+namespace fathom {
+namespace {
+
+constexpr int64_t kMaxTokenFileBytes = int64_t{1} << 30;
+
+bool is_plain_name(const std::string& s) {
+  if (s.empty() || s.size() > 64 || s[0] == '.') return false;
+  return s.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
+}
+
+// Where bundled models may stand: $FATHOM_MODELS, beside the program, above it (a build tree), in its
+// installation, in the current directory.
+std::vector<std::string> model_roots() {
+  namespace fs = std::filesystem;
+  std::vector<std::string> roots;
+  if (const char* env = std::getenv("FATHOM_MODELS"); env != nullptr && *env != '\0')
+    roots.emplace_back(env);
+  std::error_code ec;
+  fs::path dir = fs::read_symlink("/proc/self/exe", ec).parent_path();
+  if (!ec) {
+    roots.push_back((dir.parent_path() / "share/fathom/models").string());
+    for (; dir.has_relative_path(); dir = dir.parent_path()) roots.push_back((dir / "models").string());
+  }
+  roots.emplace_back("models");
+  return roots;
+}
+
+// Reads one byte of every page of the weights, so that the first answer does not wait for the disk.
+void page_in(const WeightSource& weights) {
+  int64_t total = 0;
+  weights.for_each(
+      [&](const std::string&, const StoredTensor& t) { total += static_cast<int64_t>(t.data.size()); });
+  const int64_t memory = static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
+  if (total > memory / 10 * 8) return;  // it would only push its own pages out again
+  Progress progress("loading", total, "B");
+  int64_t done = 0;
+  volatile uint8_t sink = 0;
+  weights.for_each([&](const std::string&, const StoredTensor& t) {
+    for (std::size_t i = 0; i < t.data.size(); i += 4096) {
+      sink = std::to_integer<uint8_t>(t.data[i]);
+      if ((i & 0xFFFFF) == 0) progress.set(done + static_cast<int64_t>(i));
+    }
+    done += static_cast<int64_t>(t.data.size());
+  });
+  (void)sink;
+}
+
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const ModelFiles& files, int64_t vocab_size) {
+  if (files.tokenizer_path.empty()) return std::unique_ptr<Tokenizer>();
+  FATHOM_TRY(auto tokenizer, Tokenizer::load(files.tokenizer_path));
+  if (vocab_size > 0 && tokenizer->vocab_size() > vocab_size) {
+    return invalid_argument(fmt::format("{}: the largest token id is {}, expected less than {} "
+                                        "(vocab_size in {})",
+                                        files.tokenizer_path, tokenizer->vocab_size() - 1, vocab_size,
+                                        files.config_path));
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+int exit_code(const Error& error) {
+  switch (error.code) {
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kNotFound:
+    case ErrorCode::kResourceLimit: return kExitBadInput;
+    case ErrorCode::kUnavailable:
+    case ErrorCode::kInternal: return kExitFailed;
+  }
+  return kExitFailed;
+}
+
+void ComputeFlags::add_to(CLI::App& command) {
+  command.add_option("--threads", threads, "Threads to compute with (default: all CPUs)")
+      ->check(CLI::Range(1, limits::kMaxThreads));
+  command.add_option("--compute", compute,
+                     "Precision of matrix inputs: f32, bf16 or int8 (default f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
+}
+
+Result<CpuOpsOptions> ComputeFlags::options() const {
+  CpuOpsOptions o;
+  o.threads = threads;
+  o.compute = compute == "bf16"   ? ComputeType::kBF16
+              : compute == "int8" ? ComputeType::kInt8
+                                  : ComputeType::kF32;
+  return o;
+}
+
+Result<std::string> resolve_model(const std::string& model) {
+  if (directory_exists(model) || file_exists(model)) return model;
+  std::string tried;
+  if (is_plain_name(model)) {
+    for (const std::string& root : model_roots()) {
+      const std::string path = root + "/" + model;
+      if (file_exists(path + "/config.json")) return path;
+    }
+    tried = " and no bundled model has that name";
+  }
+  return not_found(fmt::format(
+      "{}: no such file or directory{} (expected a model directory, a .safetensors file, or a bundled "
+      "name such as nano)",
+      model, tried));
+}
+
+Result<LoadedModel> load(const std::string& model) {
+  FATHOM_TRY(const std::string path, resolve_model(model));
+  LoadedModel out;
+  FATHOM_TRY(out.files, open_model_files(path));
+  FATHOM_TRY(out.model, load_model(out.files));
+  FATHOM_TRY(out.tokenizer, open_tokenizer(out.files, out.model->info().vocab_size));
+  out.chat_family = detect_chat_family(out.files.chat_template, out.files.model_type);
+  page_in(*out.files.weights);
+  return out;
+}
+
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& model) {
+  if (file_exists(model) && model.ends_with(".json")) return Tokenizer::load(model);
+  if (file_exists(model + "/tokenizer.json")) return Tokenizer::load(model + "/tokenizer.json");
+  FATHOM_TRY(const std::string path, resolve_model(model));
+  const std::string file = path + "/tokenizer.json";
+  if (!file_exists(file)) return not_found(file + ": no such file");
+  return Tokenizer::load(file);
+}
+
+Result<const Tokenizer*> require_tokenizer(const LoadedModel& model) {
+  if (model.tokenizer == nullptr)
+    return not_found(model.files.directory + "/tokenizer.json: no such file; text needs a tokenizer");
+  return static_cast<const Tokenizer*>(model.tokenizer.get());
+}
+
+Result<std::vector<int32_t>> read_token_file(const std::string& path) {
+  FATHOM_TRY(const std::string text, read_file(path, kMaxTokenFileBytes));
+  return parse_token_ids(text, path);
+}
+
+Result<std::vector<int32_t>> parse_token_ids(std::string_view text, const std::string& source) {
+  std::vector<int32_t> ids;
+  const char* p = text.data();
+  const char* const end = p + text.size();
+  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
+  while (true) {
+    while (p < end && is_space(*p)) ++p;
+    if (p == end) return ids;
+    int32_t id = 0;
+    const auto [next, ec] = std::from_chars(p, end, id);
+    if (ec != std::errc() || (next < end && !is_space(*next)) || id < 0) {
+      const char* word_end = p;
+      while (word_end < end && !is_space(*word_end) && word_end - p < 20) ++word_end;
+      return invalid_argument(fmt::format("{}: '{}' at byte {}, expected a token id (0 or more)", source,
+                                          std::string(p, word_end), p - text.data()));
+    }
+    ids.push_back(id);
+    p = next;
+  }
+}
+
+Progress::Progress(std::string label, int64_t total, std::string unit)
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      total_(total),
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      start_(std::chrono::steady_clock::now()),
+      last_(start_) {}
+
+Progress::~Progress() {
+  if (shown_) std::fprintf(stderr, "\r\033[K");
+}
+
+void Progress::set(int64_t done, const std::string& note) {
+  if (!terminal_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_ < std::chrono::milliseconds(100)) return;
+  last_ = now;
+  shown_ = true;
+  constexpr int kWidth = 30;
+  const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 0;
+  const int filled = std::clamp(static_cast<int>(std::lround(share * kWidth)), 0, kWidth);
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  const double left = share > 0.01 ? elapsed / share - elapsed : 0;
+  std::string bar;
+  for (int i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
+  const std::string amount =
+      unit_ == "B" ? fmt::format("{:.1f}/{:.1f} GB", static_cast<double>(done) * 1e-9,
+                                 static_cast<double>(total_) * 1e-9)
+                   : fmt::format("{}/{} {}", done, total_, unit_);
+  fmt::print(stderr, "\r\033[K{} {} {:3.0f}% {} {:.0f}s left {}", label_, bar, share * 100, amount, left,
+             note);
+  std::fflush(stderr);
+}
+
+}  // namespace fathom

@@ -1,0 +1,81 @@
+// fathom doctor: what the program sees of this machine and what it will use.
+#include <fmt/format.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "apps/app.h"
+#include "base/thread_pool.h"
+
+namespace fathom {
+namespace {
+
+// The first line of /proc/… that begins with `key`, what stands behind its colon.
+std::string proc_value(const char* path, std::string_view key) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with(key)) continue;
+    const auto colon = line.find(':');
+    const auto value = line.find_first_not_of(" \t", colon + 1);
+    return value == std::string::npos ? "" : line.substr(value);
+  }
+  return "unknown";
+}
+
+// Instruction sets that matter for matrix products, as the kernel reports them.
+std::string cpu_features() {
+  std::istringstream words(proc_value("/proc/cpuinfo", "flags"));
+  std::string found;
+  for (std::string word; words >> word;) {
+    for (const char* wanted : {"sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16",
+                               "avx_vnni", "amx_int8", "asimddp", "i8mm", "bf16"}) {
+      if (word == wanted) found += (found.empty() ? "" : " ") + word;
+    }
+  }
+  return found.empty() ? "none of those fathom looks for" : found;
+}
+
+std::string gib(const std::string& kilobytes) {
+  return fmt::format("{:.1f} GB", std::strtod(kilobytes.c_str(), nullptr) * 1024e-9);
+}
+
+// The memory limit of this control group (version 2), "" if there is none.
+std::string cgroup_limit() {
+  std::ifstream in("/sys/fs/cgroup/memory.max");
+  std::string value;
+  if (!(in >> value) || value == "max") return "";
+  return fmt::format(", limited to {:.1f} GB by its control group",
+                     std::strtod(value.c_str(), nullptr) * 1e-9);
+}
+
+Status run() {
+  utsname system{};
+  ::uname(&system);
+  const CpuOps ops;
+  fmt::print("fathom {} on {} {} ({})\n", FATHOM_VERSION, system.sysname, system.release, system.machine);
+  fmt::print("cpu       {}\n", proc_value("/proc/cpuinfo", "model name"));
+  fmt::print("          {} of {} processors usable; {}\n", default_thread_count(),
+             ::sysconf(_SC_NPROCESSORS_CONF), cpu_features());
+  fmt::print("memory    {} in all, {} available{}\n", gib(proc_value("/proc/meminfo", "MemTotal")),
+             gib(proc_value("/proc/meminfo", "MemAvailable")), cgroup_limit());
+  const bool nvidia = std::filesystem::exists("/proc/driver/nvidia/version");
+  fmt::print("gpu       {}\n", nvidia ? "an NVIDIA driver is loaded; this build computes on the CPU only"
+                                      : "none found");
+  fmt::print("compute   {}, float32\n", ops.description());
+  const auto nano = resolve_model("nano");
+  fmt::print("models    bundled model nano: {}\n", nano ? *nano : "not found (set FATHOM_MODELS)");
+  return {};
+}
+
+}  // namespace
+
+Action add_doctor(CLI::App& program, CLI::App*& command) {
+  command = program.add_subcommand("doctor", "What fathom sees of this machine and what it will use");
+  command->footer("Example:\n  fathom doctor");
+  return [] { return run(); };
+}
+
+}  // namespace fathom

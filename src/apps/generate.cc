@@ -1,0 +1,72 @@
+// fathom generate: token ids in, token ids out. End-of-sequence does not stop it.
+#include <fmt/format.h>
+
+#include "apps/app.h"
+#include "engine/engine.h"
+
+namespace fathom {
+namespace {
+
+struct Options {
+  std::string model, tokens;
+  int64_t count = 0;
+  int64_t chunk = 512;
+  bool print_ids = false;
+  SamplingParams sampling{.temperature = 0};
+  ComputeFlags compute;
+};
+
+Status run(const Options& o) {
+  FATHOM_TRY(std::vector<int32_t> tokens, read_token_file(o.tokens));
+  FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
+  CpuOps ops(ops_options);
+  const auto wanted = static_cast<int64_t>(tokens.size()) + o.count;
+  if (wanted > loaded.model->info().max_context_tokens) {
+    fmt::print(stderr, "fathom: note: {} tokens are more than the model's context of {}\n", wanted,
+               loaded.model->info().max_context_tokens);
+  }
+  FATHOM_TRY(auto engine, Engine::create(*loaded.model, ops,
+                                         {.cache_tokens = wanted,
+                                          .max_batch_tokens = o.chunk,
+                                          .prefill_chunk = o.chunk}));
+  FATHOM_TRY_STATUS(engine->submit({.prompt = std::move(tokens),
+                                    .sampling = o.sampling,
+                                    .max_tokens = o.count}));
+  std::vector<TokenEvent> events;
+  while (engine->step(events)) {
+  }
+  std::vector<int32_t> ids;
+  for (const TokenEvent& e : events) {
+    if (e.finish == FinishReason::kError) return internal_error(e.error);
+    ids.push_back(e.sampled.token);
+  }
+  if (o.print_ids) {
+    fmt::print("{}\n", fmt::join(ids, " "));
+    return {};
+  }
+  FATHOM_TRY(const Tokenizer* tokenizer, require_tokenizer(loaded));
+  FATHOM_TRY(const std::string text, tokenizer->decode(ids));
+  fmt::print("{}\n", text);
+  return {};
+}
+
+}  // namespace
+
+Action add_generate(CLI::App& program, CLI::App*& command) {
+  command = program.add_subcommand("generate", "Continue given token ids");
+  auto o = std::make_shared<Options>();
+  command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();
+  command->add_option("--tokens", o->tokens, "File of whitespace-separated token ids")->required();
+  command->add_option("-n", o->count, "Tokens to generate")->required()->check(CLI::PositiveNumber);
+  command->add_option("--temperature", o->sampling.temperature, "0 = the likeliest token (default 0)");
+  command->add_option("--seed", o->sampling.seed, "Seed of the draw");
+  command->add_option("--chunk", o->chunk, "Prompt tokens a step (default 512)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_flag("--print-ids", o->print_ids, "Print ids on one line instead of text");
+  o->compute.add_to(*command);
+  command->footer("Example:\n  echo 0 5 6 7 > ids.txt\n  fathom generate nano --tokens ids.txt -n 16 --print-ids");
+  return [o] { return run(*o); };
+}
+
+}  // namespace fathom

@@ -1,0 +1,117 @@
+// fathom info: what a model is and what it needs.
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "apps/app.h"
+#include "engine/kv_cache.h"
+
+namespace fathom {
+namespace {
+
+struct Options {
+  std::string model;
+  bool json = false;
+};
+
+struct Sizes {
+  int64_t tensors = 0;
+  int64_t parameters = 0;  // elements of weights; scales of quantised weights not counted
+  int64_t bytes = 0;
+  std::map<std::string, std::pair<int64_t, int64_t>> by_dtype;  // parameters, bytes
+};
+
+Sizes measure(const WeightSource& weights) {
+  Sizes s;
+  weights.for_each([&](const std::string& name, const StoredTensor& t) {
+    const auto bytes = static_cast<int64_t>(t.data.size());
+    const int64_t elements = bytes / static_cast<int64_t>(dtype_bytes(t.dtype));
+    ++s.tensors;
+    s.bytes += bytes;
+    auto& entry = s.by_dtype[std::string(dtype_name(t.dtype))];
+    entry.second += bytes;
+    if (name.ends_with("_scale_inv")) return;
+    s.parameters += elements;
+    entry.first += elements;
+  });
+  return s;
+}
+
+std::string human(int64_t n, double unit, const char* const* names, int count) {
+  double v = static_cast<double>(n);
+  int i = 0;
+  while (v >= unit && i + 1 < count) {
+    v /= unit;
+    ++i;
+  }
+  return i == 0 ? fmt::format("{} {}", n, names[0]) : fmt::format("{:.2f} {}", v, names[i]);
+}
+
+std::string human_bytes(int64_t n) {
+  static constexpr const char* kNames[] = {"B", "kB", "MB", "GB", "TB"};
+  return human(n, 1000, kNames, 5);
+}
+
+std::string human_count(int64_t n) {
+  static constexpr const char* kNames[] = {"", "thousand", "million", "billion", "trillion"};
+  return human(n, 1000, kNames, 5);
+}
+
+Status run(const Options& o) {
+  FATHOM_TRY(const std::string path, resolve_model(o.model));
+  FATHOM_TRY(const ModelFiles files, open_model_files(path));
+  FATHOM_TRY(const auto model, load_model(files));
+  const ModelInfo& info = model->info();
+  const Sizes sizes = measure(*files.weights);
+  const int64_t cache_per_token = kv_bytes_per_token(model->kv_layers());
+  const auto family = detect_chat_family(files.chat_template, files.model_type);
+  const std::string chat = family ? std::string(chat_family_name(*family)) : "";
+  if (o.json) {
+    nlohmann::ordered_json j = {{"name", info.name},
+                                {"path", files.directory},
+                                {"architecture", info.architecture},
+                                {"parameters", sizes.parameters},
+                                {"layers", info.num_layers},
+                                {"mtp_layers", info.mtp_layers},
+                                {"hidden_size", info.hidden_size},
+                                {"vocab_size", info.vocab_size},
+                                {"context_tokens", info.max_context_tokens},
+                                {"chat_family", chat},
+                                {"tensors", sizes.tensors},
+                                {"weight_bytes", sizes.bytes},
+                                {"cache_bytes_per_1k_tokens", cache_per_token * 1000}};
+    for (const auto& [dtype, entry] : sizes.by_dtype)
+      j["dtypes"][dtype] = {{"parameters", entry.first}, {"bytes", entry.second}};
+    fmt::print("{}\n", j.dump(2));
+    return {};
+  }
+  fmt::print("{} ({})\n", info.name, files.directory);
+  fmt::print("  architecture   {}, {} layers{}, hidden size {}\n", info.architecture, info.num_layers,
+             info.mtp_layers > 0 ? " and an MTP module" : "", info.hidden_size);
+  fmt::print("  parameters     {}\n", human_count(sizes.parameters));
+  fmt::print("  vocabulary     {} tokens\n", info.vocab_size);
+  fmt::print("  context        {} tokens\n", info.max_context_tokens);
+  fmt::print("  chat template  {}\n", chat.empty() ? "none that fathom knows" : chat);
+  fmt::print("  weights        {} in {} tensors\n", human_bytes(sizes.bytes), sizes.tensors);
+  for (const auto& [dtype, entry] : sizes.by_dtype)
+    fmt::print("    {:<12} {}\n", dtype, human_bytes(entry.second));
+  fmt::print("  memory         {} for the weights, {} for each 1,000 tokens of cache (float32)\n",
+             human_bytes(sizes.bytes), human_bytes(cache_per_token * 1000));
+  fmt::print("                 {} with a full context\n",
+             human_bytes(sizes.bytes + cache_per_token * info.max_context_tokens));
+  return {};
+}
+
+}  // namespace
+
+Action add_info(CLI::App& program, CLI::App*& command) {
+  command = program.add_subcommand("info", "Architecture, size and memory needs of a model");
+  auto o = std::make_shared<Options>();
+  command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();
+  command->add_flag("--json", o->json, "Print JSON");
+  command->footer("Example:\n  fathom info nano");
+  return [o] { return run(*o); };
+}
+
+}  // namespace fathom

@@ -1,0 +1,53 @@
+// fathom: the table of subcommands.
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "apps/app.h"
+
+namespace fathom {
+namespace {
+
+constexpr std::array<AddCommand, 10> kCommands = {
+    add_run,  add_info,       add_tokenize, add_chat_render, add_generate,
+    add_logits, add_eval, add_perplexity, add_doctor, add_version,
+};
+
+int run_program(int argc, char** argv) {
+  CLI::App program{"fathom runs DeepSeek models on your own machines.", "fathom"};
+  program.require_subcommand(1);
+  program.footer("Exit codes: 0 ok, 1 failed, 2 bad input (a flag, a file, a model).\n"
+                 "Help on a command: fathom COMMAND --help");
+  std::array<CLI::App*, kCommands.size()> commands{};
+  std::array<Action, kCommands.size()> actions;
+  for (std::size_t i = 0; i < kCommands.size(); ++i) actions[i] = kCommands[i](program, commands[i]);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error) == 0 ? kExitOk : kExitBadInput;
+  }
+  for (std::size_t i = 0; i < kCommands.size(); ++i) {
+    if (!commands[i]->parsed()) continue;
+    const Status status = actions[i]();
+    if (status) return kExitOk;
+    std::fflush(stdout);
+    std::fprintf(stderr, "fathom: %s\n", status.error().message.c_str());
+    return exit_code(status.error());
+  }
+  return kExitBadInput;
+}
+
+}  // namespace
+}  // namespace fathom
+
+int main(int argc, char** argv) {
+  try {
+    return fathom::run_program(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "fathom: out of memory\n");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "fathom: unexpected failure: %s\n", error.what());
+  }
+  return fathom::kExitFailed;
+}

@@ -1,0 +1,28 @@
+// Stop strings in a stream of text: lets through what cannot be the start of one, and cuts at the first.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fathom {
+
+class StopStrings {
+ public:
+  // Empty strings are ignored.
+  explicit StopStrings(std::vector<std::string> stops);
+
+  // The part of all text so far that is certain not to belong to a stop string and was not returned yet.
+  // Once a stop string is complete, stopped() is true and nothing more comes.
+  std::string feed(std::string_view text);
+  // What was held back; call at the end.
+  std::string finish();
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stops_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace fathom

@@ -3,7 +3,8 @@
 
 A folder may include only from itself and from folders before it in LAYERS. Also kept here: Highway
 and CUDA headers stay in their backend, the full JSON header stays out of headers, the environment is
-read in src/apps only, and every quoted include exists. Prints file:line, the rule, what to do.
+read in src/apps only (code that only tests use is free of these three), and every quoted include
+exists. Prints file:line, the rule, what to do.
 """
 import re
 import sys
@@ -38,17 +39,23 @@ def layer_of(path):
     return parts[1] if len(parts) > 2 and parts[0] == "src" else None
 
 
+def only_tests_use(path):
+    return path.parts[0] != "src" or path.stem.endswith(("_test", "test_support"))
+
+
 def check_include(root, path, layer, bracket, name):
     """Yields (rule, what to do) for one include of the file `path` (relative to root)."""
-    if name.startswith("hwy/") and path.parts[:3] != ("src", "backend", "cpu"):
+    product = not only_tests_use(path)
+    if product and name.startswith("hwy/") and path.parts[:3] != ("src", "backend", "cpu"):
         yield "hwy/ outside src/backend/cpu", "go through an operation of ops/ops.h"
-    if CUDA.match(name) and path.parts[:3] != ("src", "backend", "cuda"):
+    if product and CUDA.match(name) and path.parts[:3] != ("src", "backend", "cuda"):
         yield f"{name} outside src/backend/cuda", "go through an operation of ops/ops.h"
-    if name == "nlohmann/json.hpp" and path.suffix in HEADERS:
+    if product and name == "nlohmann/json.hpp" and path.suffix in HEADERS:
         yield "nlohmann/json.hpp in a header", "include <nlohmann/json_fwd.hpp>; json.hpp in the .cc"
     if bracket != '"':
         return
-    if not (root / "src" / name).is_file() and not (root / path.parent / name).is_file():
+    # tests/support is found from tests/, everything else from src/.
+    if not any((root / start / name).is_file() for start in ("src", path.parent, path.parts[0])):
         yield f'"{name}" does not exist', "write the path from src/, as in \"base/result.h\""
     target = name.split("/")[0]
     if layer in LAYERS and "/" in name and target in LAYERS:
@@ -71,7 +78,7 @@ def check_tree(root):
             found = []
             if include := INCLUDE.match(line):
                 found = check_include(root, path, layer, *include.groups())
-            elif ENVIRONMENT.search(line) and path.parts[0] == "src" and layer != "apps":
+            elif ENVIRONMENT.search(line) and layer != "apps" and not only_tests_use(path):
                 found = [("the environment is used outside src/apps", "pass the value as an argument")]
             for rule, remedy in found:
                 yield f"{path}:{number}: {rule}; {remedy}"
@@ -86,6 +93,9 @@ def self_test():
                          "/*\n#include \"apps/none.h\"\n*/\nconst char* s = \"getenv(\";\n",
         "src/model/m.cc": '#include "base/a.h"\nint i = 1\'000;  // it\'s fine\n',
         "src/backend/cpu/k.cc": "#include <hwy/highway.h>\n",
+        "src/base/test_support.h": "#include <nlohmann/json.hpp>\n",
+        "tests/support/g.h": "#include <hwy/targets.h>\n",
+        "tests/golden/t.cc": '#include "support/g.h"\n',
         "src/apps/main.cc": 'auto v = getenv("HOME");\n#include "model/../base/a.h"\n',
     }
     bad = {

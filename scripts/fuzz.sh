@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The fuzzers: one per parser of foreign bytes (fuzz/*_fuzz.cc), built with clang, ASan and UBSan.
+# The fuzzers: one per parser of foreign bytes (fuzz/fuzz_NAME.cc), built with clang, ASan and UBSan.
 #
 #   scripts/fuzz.sh build              builds all of them into build/fuzz
 #   scripts/fuzz.sh smoke              20,000 inputs each from a fixed seed, at most 2 minutes in all

@@ -1,8 +1,9 @@
-// Speed of encoding and decoding with DeepSeek-V3's vocabulary, one thread, in bytes of text a second.
+// Speed of encoding and decoding with DeepSeek-V3's vocabulary, one thread, in bytes of text a
+// second.
 //
-// English and Chinese are drawn from the vocabulary's own words with frequencies falling as 1/rank (so
-// that a cache sees new words as often as in real text); code is this project's. Loading is measured
-// too. Run from anywhere: bench_tokenizer --benchmark_filter=Encode
+// English and Chinese are drawn from the vocabulary's own words with frequencies falling as 1/rank
+// (so that a cache sees new words as often as in real text); code is this project's. Loading is
+// measured too. Run from anywhere: bench_tokenizer --benchmark_filter=Encode
 #include <benchmark/benchmark.h>
 #include <zlib.h>
 
@@ -98,7 +99,8 @@ std::string sentences(bool (*wanted)(std::string_view), std::string_view comma,
 
 std::string project_code() {
   std::string text;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(FATHOM_SOURCE_DIR "/src")) {
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(FATHOM_SOURCE_DIR "/src")) {
     if (!entry.is_regular_file() || text.size() > kTextBytes) continue;
     std::ifstream file(entry.path());
     std::stringstream content;
@@ -122,9 +124,7 @@ void encode(benchmark::State& state, const std::string& text) {
 }
 
 void BM_EncodeEnglish(benchmark::State& state) { encode(state, sentences(is_word, ",", ".")); }
-void BM_EncodeChinese(benchmark::State& state) {
-  encode(state, sentences(is_chinese, "，", "。"));
-}
+void BM_EncodeChinese(benchmark::State& state) { encode(state, sentences(is_chinese, "，", "。")); }
 void BM_EncodeCode(benchmark::State& state) { encode(state, project_code()); }
 BENCHMARK(BM_EncodeEnglish)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_EncodeChinese)->Unit(benchmark::kMillisecond);

@@ -1,10 +1,11 @@
 // Fuzzes the reader of tokenizer.json and the whole pipeline behind it.
 //
 // Input: one byte of mode, then
-//   even: a tokenizer.json, a zero byte, a text: whatever loads must encode, decode and stream alike;
-//   odd: a text for a fixed byte-level tokenizer with DeepSeek-V3's chain: it must also come back.
-// Foreign files may hold slow expressions (up to the match limit for every position), so their texts
-// are kept short.
+//   even: a tokenizer.json, a zero byte, a text: whatever loads must encode, decode and stream
+//   alike; odd: a text for a fixed byte-level tokenizer with DeepSeek-V3's chain: it must also come
+//   back.
+// Foreign files may hold slow expressions (up to the match limit for every position), so their
+// texts are kept short.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -27,8 +28,15 @@ std::unique_ptr<Tokenizer> fixed_tokenizer() {
   for (int b = 0; b < 256; ++b) {
     spec.vocab.push_back({std::string(byte_to_alphabet(static_cast<uint8_t>(b))), b});
   }
-  for (const MergeSpec& merge : {MergeSpec{"t", "h"}, {"th", "e"}, {"Ġ", "the"}, {"Ġ", "Ġ"},
-                                 {"ä", "¸"}, {"ä¸", "Ń"}, {"1", "2"}, {"a", "a"}, {"aa", "aa"}}) {
+  for (const MergeSpec& merge : {MergeSpec{"t", "h"},
+                                 {"th", "e"},
+                                 {"Ġ", "the"},
+                                 {"Ġ", "Ġ"},
+                                 {"ä", "¸"},
+                                 {"ä¸", "Ń"},
+                                 {"1", "2"},
+                                 {"a", "a"},
+                                 {"aa", "aa"}}) {
     spec.vocab.push_back({merge.left + merge.right, static_cast<int32_t>(spec.vocab.size())});
     spec.merges.push_back(merge);
   }
@@ -37,15 +45,14 @@ std::unique_ptr<Tokenizer> fixed_tokenizer() {
   AddedTokenSpec normalized{401, "<think>"};
   normalized.normalized = true;
   spec.added_tokens = {special, normalized};
-  for (const char* pattern :
-       {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
-        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^)"
-        "\r\n"
-        R"(\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[)"
-        "\r\n"
-        R"(]*|\s*[)"
-        "\r\n"
-        R"(]+|\s+(?!\S)|\s+)"}) {
+  for (const char* pattern : {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
+                              R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^)"
+                              "\r\n"
+                              R"(\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[)"
+                              "\r\n"
+                              R"(]*|\s*[)"
+                              "\r\n"
+                              R"(]+|\s+(?!\S)|\s+)"}) {
     spec.pretokenizer.emplace_back(SplitStage{pattern, true, SplitBehavior::kIsolated, false});
   }
   spec.pretokenizer.emplace_back(ByteLevelStage{.add_prefix_space = false, .use_regex = false});

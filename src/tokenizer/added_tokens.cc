@@ -1,5 +1,5 @@
-// The search walks down the sorted list of tokens, halving the range that still agrees with the text;
-// no trie is built, so a hostile list costs no more memory than its own bytes.
+// The search walks down the sorted list of tokens, halving the range that still agrees with the
+// text; no trie is built, so a hostile list costs no more memory than its own bytes.
 #include "tokenizer/added_tokens.h"
 
 #include <fmt/format.h>
@@ -15,7 +15,8 @@
 namespace fathom {
 namespace {
 
-// \w of Rust's regex crate (UTS 18, annex C): alphabetic, marks, decimal digits, connectors, joiners.
+// \w of Rust's regex crate (UTS 18, annex C): alphabetic, marks, decimal digits, connectors,
+// joiners.
 constexpr std::string_view kRustWord =
     R"([\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169})"
     R"(\x{1F170}-\x{1F189}\x{200C}\x{200D}])";
@@ -64,16 +65,17 @@ Result<AddedTokenMatcher> AddedTokenMatcher::create(std::vector<AddedTokenSpec> 
       return invalid_argument(where() + " is looked for by no characters, expected at least one");
     }
     if (i > 0 && tokens[i].content == tokens[i - 1].content) {
-      return invalid_argument(fmt::format("{} is looked for by the same text as id {}, expected "
-                                          "different texts", where(), tokens[i - 1].id));
+      return invalid_argument(
+          fmt::format("{} is looked for by the same text as id {}, expected "
+                      "different texts",
+                      where(), tokens[i - 1].id));
     }
   }
   out.tokens_ = std::move(tokens);
   std::size_t next = 0;
   for (std::size_t b = 0; b < 256; ++b) {
     out.first_byte_[b] = next;
-    while (next < out.tokens_.size() &&
-           static_cast<uint8_t>(out.tokens_[next].content[0]) == b) {
+    while (next < out.tokens_.size() && static_cast<uint8_t>(out.tokens_[next].content[0]) == b) {
       ++next;
     }
   }

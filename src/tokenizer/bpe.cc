@@ -1,7 +1,8 @@
 // Building the tables, and the two merge loops.
 //
-// The queue's order (rank, then position) and its test for entries that are out of date are those of
-// the reference; the scan gives the same result for the same reason: the lowest rank, leftmost first.
+// The queue's order (rank, then position) and its test for entries that are out of date are those
+// of the reference; the scan gives the same result for the same reason: the lowest rank, leftmost
+// first.
 #include "tokenizer/bpe.h"
 
 #include <fmt/format.h>
@@ -73,6 +74,15 @@ Result<Bpe> Bpe::create(const TokenizerSpec& spec, bool byte_pieces) {
     }
   }
   FATHOM_TRY_STATUS(out.add_merges(spec));
+  const bool all_bytes = std::all_of(out.byte_ids_.begin(), out.byte_ids_.end(),
+                                     [](int32_t id) { return id != kNone; });
+  if (byte_pieces && all_bytes) {
+    out.byte_merges_.resize(256 * 256);
+    for (int pair = 0; pair < 256 * 256; ++pair) {
+      out.byte_merges_[pair] =
+          out.merges_.find(out.byte_ids_[pair / 256], out.byte_ids_[pair % 256]);
+    }
+  }
   return out;
 }
 
@@ -88,10 +98,9 @@ Status Bpe::add_merges(const TokenizerSpec& spec) {
     for (int k = 0; k < 3; ++k) {
       const auto it = vocab_.find(names[k]);
       if (it == vocab_.end()) {
-        return invalid_argument(
-            fmt::format("{}: model.merges[{}] {} {} {}, expected a token of model.vocab", source_, i,
-                        shown(merge.left + " " + merge.right), k < 2 ? "names" : "gives",
-                        shown(names[k])));
+        return invalid_argument(fmt::format(
+            "{}: model.merges[{}] {} {} {}, expected a token of model.vocab", source_, i,
+            shown(merge.left + " " + merge.right), k < 2 ? "names" : "gives", shown(names[k])));
       }
       ids[k] = it->second;
     }
@@ -100,8 +109,9 @@ Status Bpe::add_merges(const TokenizerSpec& spec) {
   return {};
 }
 
-// A unit that is no token. `pending`: an unk_token that is not in `ids` yet, or kNone. (The reference
-// holds it back to fuse it with its neighbours, and lets <0xNN> tokens pass in front of it.)
+// A unit that is no token. `pending`: an unk_token that is not in `ids` yet, or kNone. (The
+// reference holds it back to fuse it with its neighbours, and lets <0xNN> tokens pass in front of
+// it.)
 Status Bpe::add_unknown(std::string_view unit, int32_t& pending, std::vector<int32_t>& ids) const {
   const bool fallback = std::all_of(unit.begin(), unit.end(), [&](char b) {
     return fallback_ids_[static_cast<uint8_t>(b)] != kNone;
@@ -112,8 +122,8 @@ Status Bpe::add_unknown(std::string_view unit, int32_t& pending, std::vector<int
   }
   if (unk_id_ == kNone) return {};
   if (unk_id_ == kMissing) {
-    return invalid_argument(fmt::format("{}: model.unk_token is {}, expected a token of model.vocab",
-                                        source_, shown(unk_token_)));
+    return invalid_argument(fmt::format(
+        "{}: model.unk_token is {}, expected a token of model.vocab", source_, shown(unk_token_)));
   }
   if (pending != kNone && !fuse_unk_) ids.push_back(pending);
   pending = unk_id_;
@@ -148,30 +158,39 @@ Status Bpe::start(std::string_view piece, std::vector<int32_t>& ids) const {
   return {};
 }
 
+// merges[i]: of ids[i] and ids[i + 1]; the last one is kNoMerge.
+void Bpe::find_first_merges(std::string_view piece, BpeScratch& scratch) const {
+  const auto& ids = scratch.ids;
+  auto& merges = scratch.merges;
+  merges.assign(ids.size(), MergeTable::kNoMerge);
+  if (!byte_merges_.empty()) {
+    for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
+      merges[i] =
+          byte_merges_[static_cast<uint8_t>(piece[i]) * 256 + static_cast<uint8_t>(piece[i + 1])];
+    }
+  } else {
+    for (std::size_t i = 0; i + 1 < ids.size(); ++i) merges[i] = merges_.find(ids[i], ids[i + 1]);
+  }
+}
+
 void Bpe::merge_short(BpeScratch& scratch, std::vector<int32_t>& out) const {
   auto& ids = scratch.ids;
-  auto& merges = scratch.merges;  // merges[i]: of ids[i] and ids[i + 1]
+  auto& merges = scratch.merges;
   std::size_t n = ids.size();
-  merges.resize(n);
-  for (std::size_t i = 0; i + 1 < n; ++i) merges[i] = merges_.find(ids[i], ids[i + 1]);
   while (n > 1) {
-    std::size_t best = n;
-    uint32_t best_rank = UINT32_MAX;
-    for (std::size_t i = 0; i + 1 < n; ++i) {
-      if (merges[i] != nullptr && merges[i]->rank < best_rank) {
-        best = i;
-        best_rank = merges[i]->rank;
-      }
+    std::size_t best = 0;
+    for (std::size_t i = 1; i + 1 < n; ++i) {
+      if (merges[i].rank < merges[best].rank) best = i;
     }
-    if (best == n) break;
-    ids[best] = merges[best]->id;
+    if (merges[best].id < 0) break;
+    ids[best] = merges[best].id;
     for (std::size_t i = best + 1; i + 1 < n; ++i) {
       ids[i] = ids[i + 1];
       merges[i] = merges[i + 1];
     }
     --n;
     if (best > 0) merges[best - 1] = merges_.find(ids[best - 1], ids[best]);
-    if (best + 1 < n) merges[best] = merges_.find(ids[best], ids[best + 1]);
+    merges[best] = best + 1 < n ? merges_.find(ids[best], ids[best + 1]) : MergeTable::kNoMerge;
   }
   out.insert(out.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n));
 }
@@ -184,14 +203,16 @@ void Bpe::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const {
   queue.clear();
   for (int32_t i = 0; i < n; ++i) {
     symbols.push_back({scratch.ids[i], i - 1, i + 1 < n ? i + 1 : -1, false});
+    const MergeTable::Merge merge = scratch.merges[i];
+    if (merge.id >= 0) queue.push_back({merge.rank, i, merge.id});
   }
+  std::make_heap(queue.begin(), queue.end(), later);
   const auto consider = [&](int32_t left, int32_t right) {
-    const auto* merge = merges_.find(symbols[left].id, symbols[right].id);
-    if (merge == nullptr) return;
-    queue.push_back({merge->rank, left, merge->id});
+    const MergeTable::Merge merge = merges_.find(symbols[left].id, symbols[right].id);
+    if (merge.id < 0) return;
+    queue.push_back({merge.rank, left, merge.id});
     std::push_heap(queue.begin(), queue.end(), later);
   };
-  for (int32_t i = 0; i + 1 < n; ++i) consider(i, i + 1);
   while (!queue.empty()) {
     std::pop_heap(queue.begin(), queue.end(), later);
     const BpeScratch::Candidate top = queue.back();
@@ -199,8 +220,7 @@ void Bpe::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const {
     BpeScratch::Symbol& left = symbols[top.position];
     if (left.gone || left.next < 0) continue;
     BpeScratch::Symbol& right = symbols[left.next];
-    const auto* merge = merges_.find(left.id, right.id);
-    if (merge == nullptr || merge->id != top.id) continue;  // out of date
+    if (merges_.find(left.id, right.id).id != top.id) continue;  // out of date
     left.id = top.id;
     left.next = right.next;
     right.gone = true;
@@ -224,6 +244,7 @@ Status Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<int3
     }
   }
   FATHOM_TRY_STATUS(start(piece, scratch.ids));
+  find_first_merges(piece, scratch);
   if (scratch.ids.size() <= kShortPiece) {
     merge_short(scratch, out);
   } else {

@@ -122,6 +122,14 @@ TEST(Bpe, UnknownCharacters) {
   EXPECT_EQ(encoded(*Bpe::create(spec, false), "x中a"), (std::vector<int32_t>{1}));
 }
 
+TEST(Bpe, UnknownBytes) {
+  TokenizerSpec spec = byte_spec({{"a", "b"}});
+  spec.vocab.erase(spec.vocab.begin() + 'x');
+  EXPECT_EQ(encoded(*Bpe::create(spec, true), "xxabx"), (std::vector<int32_t>{256}));
+  spec.unk_token = "ab";
+  EXPECT_EQ(encoded(*Bpe::create(spec, true), "xxa"), (std::vector<int32_t>{256, 256, 'a'}));
+}
+
 TEST(Bpe, UnknownTokenWithoutIdIsAnErrorWhenNeeded) {
   TokenizerSpec spec = character_spec();
   spec.unk_token = "<other>";
@@ -136,8 +144,8 @@ TEST(Bpe, UnknownTokenWithoutIdIsAnErrorWhenNeeded) {
 }
 
 TEST(Bpe, RefusesMergesOfUnknownTokens) {
-  for (const auto& [merge, what] :
-       {std::pair<MergeSpec, std::string>{{"a", "zz"}, "names \"zz\""}, {{"a", "b"}, "gives \"ab\""}}) {
+  for (const auto& [merge, what] : {std::pair<MergeSpec, std::string>{{"a", "zz"}, "names \"zz\""},
+                                    {{"a", "b"}, "gives \"ab\""}}) {
     TokenizerSpec spec = byte_spec();
     spec.merges = {merge};
     const auto bpe = Bpe::create(spec, true);

@@ -32,7 +32,8 @@ constexpr Alphabet make_alphabet() {
       a.utf8[byte] = {static_cast<char>(code), 0};
       a.length[byte] = 1;
     } else {
-      a.utf8[byte] = {static_cast<char>(0xC0 | (code >> 6)), static_cast<char>(0x80 | (code & 0x3F))};
+      a.utf8[byte] = {static_cast<char>(0xC0 | (code >> 6)),
+                      static_cast<char>(0x80 | (code & 0x3F))};
       a.length[byte] = 2;
     }
   }

@@ -1,7 +1,7 @@
 // The byte-level alphabet: 256 printable characters that stand for the 256 bytes.
 //
-// Source: GPT-2's encoder (bytes_to_unicode): the printable characters of Latin-1 stand for their own
-// byte; the 68 others are U+0100, U+0101, … in the order of the bytes.
+// Source: GPT-2's encoder (bytes_to_unicode): the printable characters of Latin-1 stand for their
+// own byte; the 68 others are U+0100, U+0101, … in the order of the bytes.
 #pragma once
 
 #include <cstdint>

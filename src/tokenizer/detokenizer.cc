@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-// Moves to `out` what no further byte can change: valid characters and broken ones as U+FFFD. Leaves
-// the beginning of a character that may still be completed.
+// Moves to `out` what no further byte can change: valid characters and broken ones as U+FFFD.
+// Leaves the beginning of a character that may still be completed.
 void move_certain_text(std::string& pending, std::string& out) {
   std::size_t i = 0;
   while (i < pending.size()) {
@@ -52,12 +52,14 @@ void Detokenizer::push(int32_t id, std::string& out) {
       started_ = true;
       out += bytes;
       return;
-    case DecoderKind::kConcatenate: out += bytes; return;
+    case DecoderKind::kConcatenate:
+      out += bytes;
+      return;
   }
 }
 
-// A run that is not UTF-8 as a whole becomes one U+FFFD for each of its bytes (the reference's rule),
-// so nothing of it is certain before it ends.
+// A run that is not UTF-8 as a whole becomes one U+FFFD for each of its bytes (the reference's
+// rule), so nothing of it is certain before it ends.
 void Detokenizer::flush_fallback_run(std::string& out) {
   if (utf8_is_valid(pending_)) {
     out += pending_;

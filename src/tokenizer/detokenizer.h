@@ -1,8 +1,8 @@
 // Token ids to text, one at a time, as a model emits them.
 //
-// Owns the bytes of a character that is not complete yet: no push ever returns broken UTF-8, and all
-// that is returned, put together, equals Tokenizer::decode of all ids. Does not own stop strings or
-// any meaning of tokens.
+// Owns the bytes of a character that is not complete yet: no push ever returns broken UTF-8, and
+// all that is returned, put together, equals Tokenizer::decode of all ids. Does not own stop
+// strings or any meaning of tokens.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The normal forms: decomposition and composition by utf8proc, canonical ordering by a stable sort.
 //
-// utf8proc orders combining marks by repeated swaps, quadratic for a text of nothing but marks; hence
-// our own ordering between its two halves. Source: Unicode 15, section 3.11; UAX 15.
+// utf8proc orders combining marks by repeated swaps, quadratic for a text of nothing but marks;
+// hence our own ordering between its two halves. Source: Unicode 15, section 3.11; UAX 15.
 #include "tokenizer/normalizer.h"
 
 #include <fmt/format.h>
@@ -40,8 +40,9 @@ constexpr CodePointRange kUnknownToReference[] = {
 };
 
 bool is_unknown_to_reference(char32_t c) {
-  const auto* it = std::upper_bound(std::begin(kUnknownToReference), std::end(kUnknownToReference), c,
-                                    [](char32_t x, const CodePointRange& r) { return x < r.first; });
+  const auto* it =
+      std::upper_bound(std::begin(kUnknownToReference), std::end(kUnknownToReference), c,
+                       [](char32_t x, const CodePointRange& r) { return x < r.first; });
   return it != std::begin(kUnknownToReference) && c <= std::prev(it)->last;
 }
 
@@ -61,7 +62,8 @@ void decompose(char32_t c, utf8proc_option_t options, std::vector<utf8proc_int32
   int boundary = 0;
   const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), buffer, kLongest,
                                              options, &boundary);
-  FATHOM_CHECK(count >= 0 && count <= kLongest) << " U+" << std::hex << uint32_t{c} << ": " << count;
+  FATHOM_CHECK(count >= 0 && count <= kLongest)
+      << " U+" << std::hex << uint32_t{c} << ": " << count;
   out.insert(out.end(), buffer, buffer + count);
 }
 
@@ -84,8 +86,8 @@ void order_marks(std::span<utf8proc_int32_t> text) {
 std::string normal_form(std::string_view text, Kind kind) {
   const bool compose = kind == Kind::kNfc || kind == Kind::kNfkc;
   const bool compatible = kind == Kind::kNfkc || kind == Kind::kNfkd;
-  const auto options = static_cast<utf8proc_option_t>(
-      UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
+                                                      (compatible ? UTF8PROC_COMPAT : 0));
   std::vector<utf8proc_int32_t> points;
   points.reserve(text.size());
   for (std::size_t i = 0; i < text.size();) {
@@ -107,7 +109,8 @@ std::string normal_form(std::string_view text, Kind kind) {
 }
 
 bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<uint8_t>(c) < 0x80; });
 }
 
 Result<std::string> replace_all(std::string_view text, const Regex& regex, std::string_view content,
@@ -137,8 +140,9 @@ Result<Normalizer> Normalizer::create(const std::vector<NormalizerStep>& steps,
     Step step{steps[i], {}};
     if (step.spec.kind == Kind::kReplace) {
       const std::string where = fmt::format("{}: normalizer[{}].pattern", source, i);
-      FATHOM_TRY(Regex regex, step.spec.is_regex ? Regex::compile(step.spec.pattern, where)
-                                                 : Regex::compile_literal(step.spec.pattern, where));
+      FATHOM_TRY(Regex regex, step.spec.is_regex
+                                  ? Regex::compile(step.spec.pattern, where)
+                                  : Regex::compile_literal(step.spec.pattern, where));
       step.regex.push_back(std::move(regex));
     }
     out.steps_.push_back(std::move(step));

@@ -1,7 +1,8 @@
 // Text normalisation before anything is split: Unicode normal forms, a prefix, replacements.
 //
-// Owns the steps of TokenizerSpec::normalizer. Unicode's tables are utf8proc's; where those are newer
-// than the `tokenizers` library's, its older ones are followed (normalizer.cc lists the code points).
+// Owns the steps of TokenizerSpec::normalizer. Unicode's tables are utf8proc's; where those are
+// newer than the `tokenizers` library's, its older ones are followed (normalizer.cc lists the code
+// points).
 #pragma once
 
 #include <string>
@@ -16,7 +17,8 @@ namespace fathom {
 
 class Normalizer {
  public:
-  static Result<Normalizer> create(const std::vector<NormalizerStep>& steps, std::string_view source);
+  static Result<Normalizer> create(const std::vector<NormalizerStep>& steps,
+                                   std::string_view source);
 
   bool empty() const { return steps_.empty(); }
 

@@ -1,4 +1,5 @@
-// A small, bounded memory of pieces already encoded: most of a text's words are words it had before.
+// A small, bounded memory of pieces already encoded: most of a text's words are words it had
+// before.
 //
 // Owned by one call at a time (Tokenizer keeps a few and lends them out), so it needs no lock.
 // Direct-mapped: a new piece simply takes the place of the old one. Never changes a result.
@@ -18,12 +19,13 @@ class PieceCache {
   std::span<const int32_t> find(std::string_view piece) const {
     if (piece.size() > kMaxBytes) return {};
     const Entry& entry = entries_[slot(piece)];
-    const bool same = entry.bytes == piece.size() &&
-                      std::memcmp(entry.piece, piece.data(), piece.size()) == 0;
+    const bool same =
+        entry.bytes == piece.size() && std::memcmp(entry.piece, piece.data(), piece.size()) == 0;
     return same ? std::span(entry.ids, entry.count) : std::span<const int32_t>();
   }
 
-  // Keeps short pieces with few ids and leaves the others alone. Requires a piece that is not empty.
+  // Keeps short pieces with few ids and leaves the others alone. Requires a piece that is not
+  // empty.
   void put(std::string_view piece, std::span<const int32_t> ids) {
     if (piece.size() > kMaxBytes || ids.size() > kMaxIds || ids.empty()) return;
     Entry& entry = entries_[slot(piece)];

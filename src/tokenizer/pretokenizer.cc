@@ -1,8 +1,8 @@
-// The stages. All three kinds come down to one: an optional prefix space, an optional expression with a
-// behaviour, an optional mapping to the byte alphabet.
+// The stages. All three kinds come down to one: an optional prefix space, an optional expression
+// with a behaviour, an optional mapping to the byte alphabet.
 //
-// Reference: the `tokenizers` library's pre_tokenizers and NormalizedString::split, whose folding of
-// matches per behaviour is kept step by step (also for empty matches).
+// Reference: the `tokenizers` library's pre_tokenizers and NormalizedString::split, whose folding
+// of matches per behaviour is kept step by step (also for empty matches).
 #include "tokenizer/pretokenizer.h"
 
 #include <fmt/format.h>
@@ -188,9 +188,15 @@ Status Pretokenizer::split(const Stage& stage, std::string_view text, RegexScrat
   }
   FATHOM_TRY(std::vector<Part> parts, find_parts(regex, stage.invert, text, scratch));
   switch (stage.behavior) {
-    case SplitBehavior::kContiguous: parts = join_contiguous(parts); break;
-    case SplitBehavior::kMergedWithPrevious: parts = join_previous(parts); break;
-    default: parts = join_next(parts); break;
+    case SplitBehavior::kContiguous:
+      parts = join_contiguous(parts);
+      break;
+    case SplitBehavior::kMergedWithPrevious:
+      parts = join_previous(parts);
+      break;
+    default:
+      parts = join_next(parts);
+      break;
   }
   for (const Part& part : parts) {
     FATHOM_TRY_STATUS(emit(text.substr(part.begin, part.end - part.begin)));

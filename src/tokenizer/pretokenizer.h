@@ -21,15 +21,16 @@ class Pretokenizer {
   static Result<Pretokenizer> create(const std::vector<PretokenizerStage>& stages,
                                      std::string_view source);
 
-  // The last stage is ByteLevel and the only such one: pieces are handed out as raw bytes, and whoever
-  // takes them must look tokens up by their bytes. Otherwise pieces are text as the model knows it.
+  // The last stage is ByteLevel and the only such one: pieces are handed out as raw bytes, and
+  // whoever takes them must look tokens up by their bytes. Otherwise pieces are text as the model
+  // knows it.
   bool emits_bytes() const { return emits_bytes_; }
 
   // Never empty; valid only during the call.
   using Emit = std::function<Status(std::string_view piece)>;
 
-  // Cuts `text` (valid UTF-8). Errors: a match limit, and whatever `emit` returns. For any number of
-  // threads, each with its own scratch.
+  // Cuts `text` (valid UTF-8). Errors: a match limit, and whatever `emit` returns. For any number
+  // of threads, each with its own scratch.
   Status run(std::string_view text, RegexScratch& scratch, const Emit& emit) const;
 
  private:

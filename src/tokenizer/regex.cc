@@ -1,6 +1,6 @@
-// Regex on PCRE2 (8-bit, UTF, UCP). Each expression is compiled up to twice: with PCRE2's own Unicode
-// tables, and with the code points that came later; the second form is slower (some hundred ranges
-// per property) and serves only texts that hold such a code point.
+// Regex on PCRE2 (8-bit, UTF, UCP). Each expression is compiled up to twice: with PCRE2's own
+// Unicode tables, and with the code points that came later; the second form is slower (some hundred
+// ranges per property) and serves only texts that hold such a code point.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "tokenizer/regex.h"
 
@@ -65,13 +65,13 @@ Result<Compiled> compile_pcre2(const std::string& expression, std::string_view s
   return out;
 }
 
-// All matches of `\s+$` in linear time; the general matcher needs quadratic time for white space that
-// no line end follows, and DeepSeek LLM's chain holds this very expression.
+// All matches of `\s+$` in linear time; the general matcher needs quadratic time for white space
+// that no line end follows, and DeepSeek LLM's chain holds this very expression.
 constexpr std::string_view kTrailingSpace = R"(\s+$)";
 
 Regex::Outcome find_trailing_space(std::string_view text, std::size_t from, Regex::Match& match) {
-  std::size_t run_begin = from;        // of the white space that reaches `i`
-  std::size_t last_newline = from;     // the last one in the run behind its first character
+  std::size_t run_begin = from;     // of the white space that reaches `i`
+  std::size_t last_newline = from;  // the last one in the run behind its first character
   for (std::size_t i = from; i < text.size();) {
     const std::size_t n = utf8_valid_length(text, i);
     if (is_white_space(utf8_decode(text, i, n))) {
@@ -179,10 +179,11 @@ Regex::Outcome Regex::find(std::string_view text, std::size_t from, RegexScratch
 }
 
 Error Regex::limit_error(std::string_view text, std::size_t from) const {
-  return resource_limit(fmt::format(
-      "{}: expression {} reached the match limit ({} steps, {} KiB) at byte {} of a piece of {} bytes",
-      program_->where, json_preview(nlohmann::json(program_->shown)), limits::kRegexMatchLimit,
-      limits::kRegexHeapLimitKiB, from, text.size()));
+  return resource_limit(
+      fmt::format("{}: expression {} reached the match limit ({} steps, {} KiB) at byte {} of a "
+                  "piece of {} bytes",
+                  program_->where, json_preview(nlohmann::json(program_->shown)),
+                  limits::kRegexMatchLimit, limits::kRegexHeapLimitKiB, from, text.size()));
 }
 
 Regex::Outcome RegexMatches::next(Regex::Match& match) {

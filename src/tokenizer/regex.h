@@ -14,7 +14,8 @@
 
 namespace fathom {
 
-// Working memory of one thread's matching. Used by one call at a time; cheap to keep, ~1 µs to make.
+// Working memory of one thread's matching. Used by one call at a time; cheap to keep, ~1 µs to
+// make.
 class RegexScratch {
  public:
   RegexScratch();
@@ -35,8 +36,8 @@ class RegexScratch {
 // An expression; immutable, for any number of threads.
 class Regex {
  public:
-  // `where` names file and field in errors. Errors: invalid argument for what does not compile or has
-  // no exact equal in PCRE2; resource limit for expressions over kMaxRegexBytes.
+  // `where` names file and field in errors. Errors: invalid argument for what does not compile or
+  // has no exact equal in PCRE2; resource limit for expressions over kMaxRegexBytes.
   static Result<Regex> compile(std::string_view pattern, std::string_view where);
   // Matches exactly `text` (valid UTF-8).
   static Result<Regex> compile_literal(std::string_view text, std::string_view where);

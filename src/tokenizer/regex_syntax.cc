@@ -21,24 +21,48 @@ namespace fathom {
 namespace {
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 37> kLongNames = {{
-    {"letter", "L"},           {"uppercaseletter", "Lu"},  {"lowercaseletter", "Ll"},
-    {"titlecaseletter", "Lt"}, {"modifierletter", "Lm"},   {"otherletter", "Lo"},
-    {"mark", "M"},             {"nonspacingmark", "Mn"},   {"spacingmark", "Mc"},
-    {"enclosingmark", "Me"},   {"number", "N"},            {"decimalnumber", "Nd"},
-    {"letternumber", "Nl"},    {"othernumber", "No"},      {"punctuation", "P"},
-    {"connectorpunctuation", "Pc"}, {"dashpunctuation", "Pd"}, {"openpunctuation", "Ps"},
-    {"closepunctuation", "Pe"}, {"initialpunctuation", "Pi"}, {"finalpunctuation", "Pf"},
-    {"otherpunctuation", "Po"}, {"symbol", "S"},           {"mathsymbol", "Sm"},
-    {"currencysymbol", "Sc"},  {"modifiersymbol", "Sk"},   {"othersymbol", "So"},
-    {"separator", "Z"},        {"spaceseparator", "Zs"},   {"lineseparator", "Zl"},
-    {"paragraphseparator", "Zp"}, {"other", "C"},          {"control", "Cc"},
-    {"format", "Cf"},          {"privateuse", "Co"},       {"unassigned", "Cn"},
+    {"letter", "L"},
+    {"uppercaseletter", "Lu"},
+    {"lowercaseletter", "Ll"},
+    {"titlecaseletter", "Lt"},
+    {"modifierletter", "Lm"},
+    {"otherletter", "Lo"},
+    {"mark", "M"},
+    {"nonspacingmark", "Mn"},
+    {"spacingmark", "Mc"},
+    {"enclosingmark", "Me"},
+    {"number", "N"},
+    {"decimalnumber", "Nd"},
+    {"letternumber", "Nl"},
+    {"othernumber", "No"},
+    {"punctuation", "P"},
+    {"connectorpunctuation", "Pc"},
+    {"dashpunctuation", "Pd"},
+    {"openpunctuation", "Ps"},
+    {"closepunctuation", "Pe"},
+    {"initialpunctuation", "Pi"},
+    {"finalpunctuation", "Pf"},
+    {"otherpunctuation", "Po"},
+    {"symbol", "S"},
+    {"mathsymbol", "Sm"},
+    {"currencysymbol", "Sc"},
+    {"modifiersymbol", "Sk"},
+    {"othersymbol", "So"},
+    {"separator", "Z"},
+    {"spaceseparator", "Zs"},
+    {"lineseparator", "Zl"},
+    {"paragraphseparator", "Zp"},
+    {"other", "C"},
+    {"control", "Cc"},
+    {"format", "Cf"},
+    {"privateuse", "Co"},
+    {"unassigned", "Cn"},
     {"surrogate", "Cs"},
 }};
 
-constexpr std::array<std::string_view, 10> kScripts = {
-    "Han",      "Hiragana", "Katakana", "Hangul", "Latin",
-    "Cyrillic", "Greek",    "Arabic",   "Hebrew", "Thai"};
+constexpr std::array<std::string_view, 10> kScripts = {"Han",    "Hiragana", "Katakana", "Hangul",
+                                                       "Latin",  "Cyrillic", "Greek",    "Arabic",
+                                                       "Hebrew", "Thai"};
 
 // Loose matching of property names (UAX 44, LM3): case, blanks, '_' and '-' do not count.
 std::string loose(std::string_view name) {
@@ -110,10 +134,14 @@ class Rewriter {
   Status item() {
     const char c = in_[pos_];
     switch (c) {
-      case '[': return char_class();
-      case '(': return group();
-      case '\\': return escape();
-      case '{': return interval();
+      case '[':
+        return char_class();
+      case '(':
+        return group();
+      case '\\':
+        return escape();
+      case '{':
+        return interval();
       case '*':
       case '+':
       case '?':
@@ -125,7 +153,9 @@ class Rewriter {
         out_ += c;
         ++pos_;
         return {};
-      default: append_literal(out_, take_char()); return {};
+      default:
+        append_literal(out_, take_char());
+        return {};
     }
   }
 
@@ -242,7 +272,8 @@ class Rewriter {
   Result<std::optional<char32_t>> hex(int min_digits, int max_digits, char end) {
     uint32_t value = 0;
     int n = 0;
-    for (; n < max_digits && !at_end() && std::isxdigit(static_cast<unsigned char>(in_[pos_])); ++n) {
+    for (; n < max_digits && !at_end() && std::isxdigit(static_cast<unsigned char>(in_[pos_]));
+         ++n) {
       const char c = static_cast<char>(std::tolower(static_cast<unsigned char>(in_[pos_++])));
       value = value * 16 + static_cast<uint32_t>(c <= '9' ? c - '0' : c - 'a' + 10);
     }
@@ -252,7 +283,8 @@ class Rewriter {
       return refuse(fmt::format("{:x} is not a character", value));
     }
     // \x80 to \xff are bytes to Oniguruma, halves of a character.
-    if (max_digits == 2 && value >= 0x80) return refuse("\\x80 to \\xff are unsupported, use \\x{…}");
+    if (max_digits == 2 && value >= 0x80)
+      return refuse("\\x80 to \\xff are unsupported, use \\x{…}");
     return std::optional<char32_t>(value);
   }
 
@@ -268,14 +300,21 @@ class Rewriter {
     const bool negated = std::isupper(static_cast<unsigned char>(c)) != 0;
     Set set{"", negated};
     switch (std::tolower(static_cast<unsigned char>(c))) {
-      case 's': set.items = set_of(white_space()); break;
-      case 'd': set.items = category("Nd"); break;
+      case 's':
+        set.items = set_of(white_space());
+        break;
+      case 'd':
+        set.items = category("Nd");
+        break;
       case 'w':
         for (const char* name : {"L", "M", "Nd", "Nl", "Pc"}) set.items += category(name);
         set.items += set_of(other_word_characters());
         break;
-      case 'h': set.items = "0-9A-Fa-f"; break;
-      default: return refuse(fmt::format("the escape \\{} is unsupported", c));
+      case 'h':
+        set.items = "0-9A-Fa-f";
+        break;
+      default:
+        return refuse(fmt::format("the escape \\{} is unsupported", c));
     }
     pos_ += 2;
     return set;
@@ -335,7 +374,8 @@ class Rewriter {
   Status class_item(bool first) {
     if (next_is("[")) return refuse("a set within a set is unsupported");
     if (next_is("&&")) return refuse("&& within a set is unsupported");
-    if (!first && next_is("-") && !next_is("-]")) return refuse("'-' here is neither range nor last");
+    if (!first && next_is("-") && !next_is("-]"))
+      return refuse("'-' here is neither range nor last");
     FATHOM_TRY(const auto low, class_char());
     if (!low) return class_set();
     append_literal(out_, *low);

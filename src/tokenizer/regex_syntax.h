@@ -1,7 +1,7 @@
 // Oniguruma's expression syntax, rewritten for PCRE2.
 //
-// tokenizer.json carries expressions for Oniguruma. Most of them look the same in PCRE2 and some mean
-// something else there (\s, \w, \v, \h, {,n}, (?m), nested sets, Unicode versions). So every
+// tokenizer.json carries expressions for Oniguruma. Most of them look the same in PCRE2 and some
+// mean something else there (\s, \w, \v, \h, {,n}, (?m), nested sets, Unicode versions). So every
 // construct is read here and written out anew; what has no exact equal is refused, never guessed.
 #pragma once
 

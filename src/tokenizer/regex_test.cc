@@ -63,13 +63,13 @@ TEST(Regex, EmptyMatchesFollowOnigurumasRule) {
 }
 
 TEST(Regex, ConstructsThatDifferFromPcre) {
-  EXPECT_EQ(matches(R"(\h+)", "12fG\t"), Strings{"12f"});          // hexadecimal digits
-  EXPECT_EQ(matches(R"(\v)", "\n\x0B"), Strings{"\x0B"});          // vertical tab alone
-  EXPECT_EQ(matches("a{,2}b", "aaab"), Strings{"aab"});            // {0,2}
-  EXPECT_EQ(matches("a{b", "a{b"), Strings{"a{b"});                // no interval: literal
-  EXPECT_EQ(matches("(?m:a.b)", "a\nb"), Strings{"a\nb"});         // m: dot matches newline
+  EXPECT_EQ(matches(R"(\h+)", "12fG\t"), Strings{"12f"});   // hexadecimal digits
+  EXPECT_EQ(matches(R"(\v)", "\n\x0B"), Strings{"\x0B"});   // vertical tab alone
+  EXPECT_EQ(matches("a{,2}b", "aaab"), Strings{"aab"});     // {0,2}
+  EXPECT_EQ(matches("a{b", "a{b"), Strings{"a{b"});         // no interval: literal
+  EXPECT_EQ(matches("(?m:a.b)", "a\nb"), Strings{"a\nb"});  // m: dot matches newline
   EXPECT_EQ(matches("a.b", "a\nb"), Strings{});
-  EXPECT_EQ(matches("^b$", "a\nb\nc"), Strings{"b"});              // lines, always
+  EXPECT_EQ(matches("^b$", "a\nb\nc"), Strings{"b"});  // lines, always
   EXPECT_EQ(matches(R"(\p{^L}+)", "ab12"), Strings{"12"});
   EXPECT_EQ(matches(R"(\p{Letter}+\p{Decimal_Number})", "ab1"), Strings{"ab1"});
   EXPECT_EQ(matches(R"([\p{Han}]+)", "a中文。"), Strings{"中文"});  // by script: '。' is common
@@ -81,11 +81,41 @@ TEST(Regex, ConstructsThatDifferFromPcre) {
 }
 
 TEST(Regex, RefusesWhatHasNoEqual) {
-  for (const char* pattern :
-       {"[a[bc]]", "[a&&b]", "[[:alpha:]]", R"(\b)", R"(\G)", R"(\R)", R"(\X)", R"(\1)", R"(\K)",
-        R"(\p{Alnum})", R"(\p{Unknown})", R"(\pL)", R"(\xE9)", R"([\W])", "(?s:a)", "(?x)a b",
-        "(?~a)", "(*FAIL)", "(?P<n>a)", "(?(1)a|b)", "a{2}+", "a{2}?", "[z-a]", "[a-", "[", "(", ")",
-        "a**b)", "\\", R"(\x{110000})", R"(\x{D800})", "(?#", "*", "[\\", "[a-\\"}) {
+  for (const char* pattern : {"[a[bc]]",
+                              "[a&&b]",
+                              "[[:alpha:]]",
+                              R"(\b)",
+                              R"(\G)",
+                              R"(\R)",
+                              R"(\X)",
+                              R"(\1)",
+                              R"(\K)",
+                              R"(\p{Alnum})",
+                              R"(\p{Unknown})",
+                              R"(\pL)",
+                              R"(\xE9)",
+                              R"([\W])",
+                              "(?s:a)",
+                              "(?x)a b",
+                              "(?~a)",
+                              "(*FAIL)",
+                              "(?P<n>a)",
+                              "(?(1)a|b)",
+                              "a{2}+",
+                              "a{2}?",
+                              "[z-a]",
+                              "[a-",
+                              "[",
+                              "(",
+                              ")",
+                              "a**b)",
+                              "\\",
+                              R"(\x{110000})",
+                              R"(\x{D800})",
+                              "(?#",
+                              "*",
+                              "[\\",
+                              "[a-\\"}) {
     const auto regex = Regex::compile(pattern, "file.json: field");
     ASSERT_FALSE(regex) << pattern;
     EXPECT_TRUE(regex.error().message.starts_with("file.json: field: expression "))

@@ -27,7 +27,8 @@ std::string normalized(const std::vector<NormalizerStep>& steps, std::string_vie
 }
 
 TEST(Normalizer, FormsOfUnicode) {
-  const std::string text = "e\u0301 ﬁ \u1E69 각 ASCII";  // e + acute, ligature, s with two dots, Jamo
+  const std::string text =
+      "e\u0301 ﬁ \u1E69 각 ASCII";  // e + acute, ligature, s with two dots, Jamo
   EXPECT_EQ(normalized({{Kind::kNfc}}, text), "é ﬁ \u1E69 각 ASCII");
   EXPECT_EQ(normalized({{Kind::kNfd}}, "é\u1E69"), "e\u0301s\u0323\u0307");
   EXPECT_EQ(normalized({{Kind::kNfkc}}, text), "é fi \u1E69 각 ASCII");
@@ -37,7 +38,8 @@ TEST(Normalizer, FormsOfUnicode) {
 }
 
 TEST(Normalizer, KeepsWhatTheReferenceDoesNotKnow) {
-  EXPECT_EQ(normalized({{Kind::kNfkc}}, "\u32FF"), "\u32FF");  // SQUARE ERA NAME REIWA, Unicode 12.1
+  EXPECT_EQ(normalized({{Kind::kNfkc}}, "\u32FF"),
+            "\u32FF");  // SQUARE ERA NAME REIWA, Unicode 12.1
   EXPECT_EQ(normalized({{Kind::kNfc}}, "q\u0301\u1AC5"), "q\u0301\u1AC5");
 }
 
@@ -78,7 +80,8 @@ SplitStage dashes(SplitBehavior behavior, bool invert = false) {
 
 TEST(Pretokenizer, SplitBehaviors) {
   const std::string text = "The-final--countdown";
-  EXPECT_EQ(pieces({dashes(SplitBehavior::kRemoved)}, text), (Strings{"The", "final", "countdown"}));
+  EXPECT_EQ(pieces({dashes(SplitBehavior::kRemoved)}, text),
+            (Strings{"The", "final", "countdown"}));
   EXPECT_EQ(pieces({dashes(SplitBehavior::kIsolated)}, text),
             (Strings{"The", "-", "final", "-", "-", "countdown"}));
   EXPECT_EQ(pieces({dashes(SplitBehavior::kMergedWithPrevious)}, text),

@@ -1,7 +1,7 @@
 // Building a Tokenizer's parts and running a text through them.
 //
-// A call borrows a scratch (cache, match data, buffers) from a small pool: one lock per call instead of
-// one per piece, and what one call has cached serves the next.
+// A call borrows a scratch (cache, match data, buffers) from a small pool: one lock per call
+// instead of one per piece, and what one call has cached serves the next.
 #include "tokenizer/tokenizer.h"
 
 #include <fmt/format.h>
@@ -84,13 +84,17 @@ Status check_template(const TokenizerSpec& spec, const Vocabulary& vocabulary) {
     sequences += piece.is_sequence ? 1 : 0;
     for (const int32_t id : piece.ids) {
       if (vocabulary.has(id)) continue;
-      return invalid_argument(fmt::format("{}: post_processor: piece {} of the template has the id "
-                                          "{}, expected a token's id", spec.source, i, id));
+      return invalid_argument(
+          fmt::format("{}: post_processor: piece {} of the template has the id "
+                      "{}, expected a token's id",
+                      spec.source, i, id));
     }
   }
   if (!spec.post_processor.empty() && sequences != 1) {
-    return invalid_argument(fmt::format("{}: post_processor: the template has the text {} times, "
-                                        "expected once", spec.source, sequences));
+    return invalid_argument(
+        fmt::format("{}: post_processor: the template has the text {} times, "
+                    "expected once",
+                    spec.source, sequences));
   }
   return {};
 }
@@ -234,8 +238,10 @@ Result<std::string> Tokenizer::decode(std::span<const int32_t> ids, bool skip_sp
   Detokenizer detokenizer(*this, skip_special);
   for (const int32_t id : ids) {
     if (!has_token(id)) {
-      return invalid_argument(fmt::format("{}: no token has the id {}, expected 0 to {} without the "
-                                          "unused ones", parts_->spec.source, id, vocab_size() - 1));
+      return invalid_argument(
+          fmt::format("{}: no token has the id {}, expected 0 to {} without the "
+                      "unused ones",
+                      parts_->spec.source, id, vocab_size() - 1));
     }
     detokenizer.push(id, out);
   }

@@ -1,7 +1,7 @@
 // Text to token ids and back, exactly as the `tokenizers` library does it for byte-pair encoding.
 //
-// Owns the pipeline: sanitise → cut out added tokens → normalise → cut into pieces → merge → template;
-// the steps have their own files. Does not own chat formats (chat/) nor any file format
+// Owns the pipeline: sanitise → cut out added tokens → normalise → cut into pieces → merge →
+// template; the steps have their own files. Does not own chat formats (chat/) nor any file format
 // (tokenizer_json.h reads one).
 #pragma once
 
@@ -42,7 +42,8 @@ class Tokenizer {
   // The ids of `text`. Invalid UTF-8 is replaced by U+FFFD first (utf8_sanitize).
   // Errors: resource limit (more than kMaxEncodeBytes, or an expression's match limit); invalid
   // argument (the vocabulary's unk_token, needed, has no id).
-  Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options = {}) const;
+  Result<std::vector<int32_t>> encode(std::string_view text,
+                                      const EncodeOptions& options = {}) const;
 
   // The text of `ids`: joins bytes, invalid UTF-8 replaced by U+FFFD. Unknown ids are an error.
   // `skip_special` leaves out added tokens marked special.

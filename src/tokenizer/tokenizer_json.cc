@@ -19,8 +19,8 @@ using nlohmann::json;
 
 Error bad_item(const JsonReader& reader, std::string_view item, const json& seen,
                std::string_view expected) {
-  return invalid_argument(fmt::format("{} is {}, expected {}", reader.where(item),
-                                      json_preview(seen), expected));
+  return invalid_argument(
+      fmt::format("{} is {}, expected {}", reader.where(item), json_preview(seen), expected));
 }
 
 // Requires the field to be an object and says so otherwise.
@@ -34,8 +34,8 @@ Status read_vocab(const JsonReader& model, TokenizerSpec& spec) {
   FATHOM_TRY(const JsonReader vocab, required_object(model, "vocab"));
   spec.vocab.reserve(vocab.value().size());
   for (const auto& [content, id] : vocab.value().items()) {
-    const bool fits = id.is_number_unsigned() &&
-                      id.get<uint64_t>() < static_cast<uint64_t>(limits::kMaxVocab);
+    const bool fits =
+        id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(limits::kMaxVocab);
     if (!fits) {
       return bad_item(model, fmt::format("vocab[{}]", json_preview(json(content))), id,
                       fmt::format("an id from 0 to {}", limits::kMaxVocab - 1));

@@ -1,7 +1,8 @@
 // Reading HuggingFace tokenizer.json into a TokenizerSpec.
 //
-// Owns the file's schema: which fields exist, their types, and a clear refusal of every component that
-// fathom does not implement. Does not check what only the whole can tell (ids, merges): from_spec does.
+// Owns the file's schema: which fields exist, their types, and a clear refusal of every component
+// that fathom does not implement. Does not check what only the whole can tell (ids, merges):
+// from_spec does.
 #pragma once
 
 #include <string_view>

@@ -78,8 +78,8 @@ Result<SplitBehavior> read_behavior(const JsonReader& component) {
 
 Status check_stage_count(const JsonReader& top, std::string_view field, std::size_t count) {
   if (count < static_cast<std::size_t>(limits::kMaxPretokenizerStages)) return {};
-  return resource_limit(fmt::format("{}: more than {} stages", top.where(field),
-                                    limits::kMaxPretokenizerStages));
+  return resource_limit(
+      fmt::format("{}: more than {} stages", top.where(field), limits::kMaxPretokenizerStages));
 }
 
 // {"SpecialToken": {"id": name}} or {"Sequence": {"id": "A"}}.
@@ -119,7 +119,8 @@ Status read_template(const JsonReader& processor, TokenizerSpec& spec) {
       return invalid_argument(
           fmt::format("{} is {}, expected an object", where, json_preview(item)));
     }
-    const JsonReader reader(item, processor.source(), path_of(processor, fmt::format("single[{}]", i)));
+    const JsonReader reader(item, processor.source(),
+                            path_of(processor, fmt::format("single[{}]", i)));
     FATHOM_TRY(TemplatePiece piece, read_template_piece(reader, processor));
     sequences += piece.is_sequence ? 1 : 0;
     spec.post_processor.push_back(std::move(piece));
@@ -136,7 +137,8 @@ Status read_decoder_component(const JsonReader& component, const std::string& ty
     if (first) decoder.kind = DecoderKind::kConcatenate;
     return {};
   }
-  if (!first) return component.bad("type", "nothing but Fuse after ByteLevel, ByteFallback or Fuse");
+  if (!first)
+    return component.bad("type", "nothing but Fuse after ByteLevel, ByteFallback or Fuse");
   if (type == "ByteLevel") {
     decoder.kind = DecoderKind::kByteLevel;
   } else if (type == "ByteFallback") {
@@ -149,8 +151,9 @@ Status read_decoder_component(const JsonReader& component, const std::string& ty
     FATHOM_TRY(std::string content, component.string("content"));
     decoder.replacements.emplace_back(std::move(pattern), std::move(content));
   } else {
-    return component.bad("type", "ByteLevel, ByteFallback, Fuse, Replace or a Sequence of them "
-                                 "(other decoders are unsupported)");
+    return component.bad("type",
+                         "ByteLevel, ByteFallback, Fuse, Replace or a Sequence of them "
+                         "(other decoders are unsupported)");
   }
   return {};
 }
@@ -159,32 +162,34 @@ Status read_decoder_component(const JsonReader& component, const std::string& ty
 
 Status read_normalizer(const JsonReader& top, TokenizerSpec& spec) {
   using Kind = NormalizerStep::Kind;
-  return for_each_component(top, "normalizer", "normalizers", [&](const JsonReader& component,
-                                                                  const std::string& type) -> Status {
-    FATHOM_TRY_STATUS(check_stage_count(top, "normalizer", spec.normalizer.size()));
-    NormalizerStep step;
-    if (type == "NFC") {
-      step.kind = Kind::kNfc;
-    } else if (type == "NFD") {
-      step.kind = Kind::kNfd;
-    } else if (type == "NFKC") {
-      step.kind = Kind::kNfkc;
-    } else if (type == "NFKD") {
-      step.kind = Kind::kNfkd;
-    } else if (type == "Prepend") {
-      step.kind = Kind::kPrepend;
-      FATHOM_TRY(step.content, component.string("prepend"));
-    } else if (type == "Replace") {
-      step.kind = Kind::kReplace;
-      FATHOM_TRY_STATUS(read_pattern(component, step.pattern, step.is_regex));
-      FATHOM_TRY(step.content, component.string("content"));
-    } else {
-      return component.bad("type", "NFC, NFD, NFKC, NFKD, Prepend, Replace or a Sequence of them "
-                                   "(other normalizers are unsupported)");
-    }
-    spec.normalizer.push_back(std::move(step));
-    return {};
-  });
+  return for_each_component(
+      top, "normalizer", "normalizers",
+      [&](const JsonReader& component, const std::string& type) -> Status {
+        FATHOM_TRY_STATUS(check_stage_count(top, "normalizer", spec.normalizer.size()));
+        NormalizerStep step;
+        if (type == "NFC") {
+          step.kind = Kind::kNfc;
+        } else if (type == "NFD") {
+          step.kind = Kind::kNfd;
+        } else if (type == "NFKC") {
+          step.kind = Kind::kNfkc;
+        } else if (type == "NFKD") {
+          step.kind = Kind::kNfkd;
+        } else if (type == "Prepend") {
+          step.kind = Kind::kPrepend;
+          FATHOM_TRY(step.content, component.string("prepend"));
+        } else if (type == "Replace") {
+          step.kind = Kind::kReplace;
+          FATHOM_TRY_STATUS(read_pattern(component, step.pattern, step.is_regex));
+          FATHOM_TRY(step.content, component.string("content"));
+        } else {
+          return component.bad("type",
+                               "NFC, NFD, NFKC, NFKD, Prepend, Replace or a Sequence of them "
+                               "(other normalizers are unsupported)");
+        }
+        spec.normalizer.push_back(std::move(step));
+        return {};
+      });
 }
 
 Status read_pretokenizer(const JsonReader& top, TokenizerSpec& spec) {
@@ -208,29 +213,32 @@ Status read_pretokenizer(const JsonReader& top, TokenizerSpec& spec) {
           FATHOM_TRY(stage.use_regex, component.boolean_or("use_regex", true));
           spec.pretokenizer.emplace_back(stage);
         } else {
-          return component.bad("type", "Split, Digits, ByteLevel or a Sequence of them "
-                                       "(other pre-tokenizers are unsupported)");
+          return component.bad("type",
+                               "Split, Digits, ByteLevel or a Sequence of them "
+                               "(other pre-tokenizers are unsupported)");
         }
         return {};
       });
 }
 
 Status read_post_processor(const JsonReader& top, TokenizerSpec& spec) {
-  return for_each_component(
-      top, "post_processor", "processors",
-      [&](const JsonReader& component, const std::string& type) -> Status {
-        if (type == "ByteLevel") return {};  // moves offsets only
-        if (type == "TemplateProcessing") return read_template(component, spec);
-        return component.bad("type", "ByteLevel, TemplateProcessing or a Sequence of them "
-                                     "(other post-processors are unsupported)");
-      });
+  return for_each_component(top, "post_processor", "processors",
+                            [&](const JsonReader& component, const std::string& type) -> Status {
+                              if (type == "ByteLevel") return {};  // moves offsets only
+                              if (type == "TemplateProcessing")
+                                return read_template(component, spec);
+                              return component.bad(
+                                  "type",
+                                  "ByteLevel, TemplateProcessing or a Sequence of them "
+                                  "(other post-processors are unsupported)");
+                            });
 }
 
 Status read_decoder(const JsonReader& top, TokenizerSpec& spec) {
-  FATHOM_TRY_STATUS(for_each_component(
-      top, "decoder", "decoders", [&](const JsonReader& component, const std::string& type) {
-        return read_decoder_component(component, type, spec);
-      }));
+  FATHOM_TRY_STATUS(for_each_component(top, "decoder", "decoders",
+                                       [&](const JsonReader& component, const std::string& type) {
+                                         return read_decoder_component(component, type, spec);
+                                       }));
   // Any decoder joins without spaces; only the absence of one puts them there.
   if (top.has("decoder") && spec.decoder.kind == DecoderKind::kJoinWithSpaces) {
     spec.decoder.kind = DecoderKind::kConcatenate;

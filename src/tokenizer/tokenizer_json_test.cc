@@ -88,7 +88,8 @@ TEST(TokenizerJson, ModelErrors) {
   expect_error("/model/merges", "[\"ab\"]", {"model.merges[0] is \"ab\"", "one space"});
   expect_error("/model/merges", "[\"a b c\"]", {"model.merges[0] is \"a b c\""});
   expect_error("/model/merges", "[7]", {"model.merges[0] is 7"});
-  expect_error("/model/merges", "[[\"a\"]]", {"model.merges[0] is [\"a\"]", "a list of two tokens"});
+  expect_error("/model/merges", "[[\"a\"]]",
+               {"model.merges[0] is [\"a\"]", "a list of two tokens"});
   expect_error("/model/merges", "[\"a x\"]", {"model.merges[0]", "names \"x\""});
   expect_error("/model/merges", "[\"b a\"]", {"model.merges[0]", "gives \"ba\""});
 }
@@ -115,7 +116,8 @@ TEST(TokenizerJson, StageErrors) {
   expect_error("/normalizer", "{\"type\": \"Lowercase\"}", {"normalizer.type is \"Lowercase\""});
   expect_error("/normalizer", "{}", {"normalizer.type is missing"});
   expect_error("/normalizer", "7", {"normalizer is 7", "an object"});
-  expect_error("/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "BertNormalizer"}]})",
+  expect_error("/normalizer",
+               R"({"type": "Sequence", "normalizers": [{"type": "BertNormalizer"}]})",
                {"normalizer.normalizers[0].type is \"BertNormalizer\"", "unsupported"});
   expect_error("/normalizer", R"({"type": "Sequence", "normalizers": [null]})",
                {"normalizer.normalizers[0] is null", "an object"});
@@ -139,7 +141,8 @@ TEST(TokenizerJson, StageErrors) {
   expect_error("/post_processor/special_tokens/<s>/ids", "[99]", {"has the id 99"});
   expect_error("/decoder", "{\"type\": \"Metaspace\"}", {"decoder.type is \"Metaspace\""});
   expect_error("/decoder", R"({"type": "Sequence", "decoders": [{"type": "Fuse"},
-               {"type": "ByteLevel"}]})", {"decoder.decoders[1].type is \"ByteLevel\""});
+               {"type": "ByteLevel"}]})",
+               {"decoder.decoders[1].type is \"ByteLevel\""});
 }
 
 TEST(TokenizerJson, TooManyStagesAndTooDeep) {
@@ -149,7 +152,8 @@ TEST(TokenizerJson, TooManyStagesAndTooDeep) {
   for (int i = 0; i < 65; ++i) file["pre_tokenizer"]["pretokenizers"].push_back(digits);
   EXPECT_NE(error_of(file).find("more than 64 stages"), std::string::npos) << error_of(file);
 
-  const std::string deep = "{\"model\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+  const std::string deep =
+      "{\"model\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}";
   const auto t = Tokenizer::from_json(deep, "f.json");
   ASSERT_FALSE(t);
   EXPECT_NE(t.error().message.find("deeper"), std::string::npos) << t.error().message;

@@ -1,9 +1,9 @@
 // TokenizerSpec: what a tokenizer is, as plain data, before anything is built from it.
 //
 // Readers of foreign formats (tokenizer.json, GGUF metadata) fill one of these and hand it to
-// Tokenizer::from_spec, which checks every value: a reader need only get the types right. The model is
-// always byte-pair encoding; the stages are those of the HuggingFace `tokenizers` library, and their
-// names and meanings are documented there (huggingface.co/docs/tokenizers, "Components").
+// Tokenizer::from_spec, which checks every value: a reader need only get the types right. The model
+// is always byte-pair encoding; the stages are those of the HuggingFace `tokenizers` library, and
+// their names and meanings are documented there (huggingface.co/docs/tokenizers, "Components").
 #pragma once
 
 #include <cstdint>

@@ -52,7 +52,7 @@ TEST(Tokenizer, AddedTokensOfBothPasses) {
   spec.added_tokens = {raw, normal};
   const auto t = tokenizer_of(spec);
   EXPECT_EQ(ids_of(*t, "e\u0301é"), (Ids{300, 0xC3, 0xA9}));  // in the raw text only
-  EXPECT_EQ(ids_of(*t, "o\u0301ó"), (Ids{301, 301}));          // in the normal form, however written
+  EXPECT_EQ(ids_of(*t, "o\u0301ó"), (Ids{301, 301}));         // in the normal form, however written
   // "ó" is of the byte alphabet: the reference decodes it to the byte 0xF3.
   EXPECT_EQ(*t->decode(Ids{301}), "\uFFFD");
 }
@@ -123,7 +123,8 @@ TEST(Detokenizer, StreamEqualsDecode) {
       const bool skip = random() % 2 == 0;
       Ids ids(random() % 12);
       for (auto& id : ids) {
-        id = random() % 8 == 0 ? 600 : static_cast<int32_t>((random() % 2) * 256 + 0x80 + random() % 128);
+        id = random() % 8 == 0 ? 600
+                               : static_cast<int32_t>((random() % 2) * 256 + 0x80 + random() % 128);
       }
       Detokenizer stream(*t, skip);
       std::string text;
@@ -145,8 +146,8 @@ std::string composed(std::string_view text) {
   return std::string(*nfc->apply(text, storage, scratch));
 }
 
-// Texts on which a careless implementation takes quadratic time. The assertion is that they end at all
-// and come back; a quadratic step here would take hours.
+// Texts on which a careless implementation takes quadratic time. The assertion is that they end at
+// all and come back; a quadratic step here would take hours.
 void expect_long_texts(const std::vector<std::string>& units, std::size_t bytes) {
   for (const char* name : {"small_v3", "small_llm", "small_coder", "small_qwen"}) {
     const auto t = test::golden_tokenizer(name);
@@ -156,7 +157,8 @@ void expect_long_texts(const std::vector<std::string>& units, std::size_t bytes)
       text += "中x";
       const auto ids = t->encode(text);
       ASSERT_TRUE(ids) << name << " '" << unit << "': " << ids.error().message;
-      const bool composes = name == std::string_view("small_qwen") && (unit == "e\u0301" || unit == "\u0301\u0323");
+      const bool composes =
+          name == std::string_view("small_qwen") && (unit == "e\u0301" || unit == "\u0301\u0323");
       const std::string expected = composes ? composed(text) : text;
       EXPECT_TRUE(*t->decode(*ids) == expected) << name << " '" << unit << "'";
     }

@@ -1,8 +1,9 @@
 // The few facts of Unicode that the libraries we use disagree on.
 //
 // The reference for every tokenizer is the HuggingFace `tokenizers` library 0.23, whose expressions
-// run on Oniguruma 6.9.10 with the tables of Unicode 16. PCRE2 10.42 has those of Unicode 14 and other
-// ideas of \s and \w. This file owns the difference; regex_syntax.cc puts it into expressions.
+// run on Oniguruma 6.9.10 with the tables of Unicode 16. PCRE2 10.42 has those of Unicode 14 and
+// other ideas of \s and \w. This file owns the difference; regex_syntax.cc puts it into
+// expressions.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,8 @@ struct CategoryRange {
 // In ascending order.
 std::span<const CategoryRange> categories_since_unicode_14();
 
-// Numbers of Unicode 17, which Rust's char::is_numeric (the Digits stage) knows and Oniguruma does not.
+// Numbers of Unicode 17, which Rust's char::is_numeric (the Digits stage) knows and Oniguruma does
+// not.
 std::span<const CodePointRange> numbers_since_unicode_16();
 
 // True if `text` (valid UTF-8) holds a code point of one of the two lists above: only then does an

@@ -1,5 +1,5 @@
-// Collecting the tokens, then decoding each once: what a token adds to a text is the same wherever it
-// stands, except for the runs of a byte-fallback decoder (detokenizer.cc).
+// Collecting the tokens, then decoding each once: what a token adds to a text is the same wherever
+// it stands, except for the runs of a byte-fallback decoder (detokenizer.cc).
 #include "tokenizer/vocabulary.h"
 
 #include <fmt/format.h>
@@ -56,9 +56,9 @@ Status check_ids(const TokenizerSpec& spec, int32_t& largest) {
                                           limits::kMaxVocab - 1));
     }
     if (static_cast<int64_t>(content.size()) > limits::kMaxTokenBytes) {
-      return resource_limit(fmt::format("{}: {}: the token with id {} has {} bytes, the limit is {}",
-                                        spec.source, field, id, content.size(),
-                                        limits::kMaxTokenBytes));
+      return resource_limit(
+          fmt::format("{}: {}: the token with id {} has {} bytes, the limit is {}", spec.source,
+                      field, id, content.size(), limits::kMaxTokenBytes));
     }
     if (!utf8_is_valid(content)) {
       return invalid_argument(fmt::format("{}: {}: the token with id {} is {}, expected UTF-8",
@@ -77,7 +77,8 @@ Status check_ids(const TokenizerSpec& spec, int32_t& largest) {
   if (largest - tokens > limits::kMaxVocabHoles) {
     return resource_limit(fmt::format(
         "{}: model.vocab: the largest id is {} but there are {} tokens only, expected at most {} "
-        "unused ids", spec.source, largest, tokens, limits::kMaxVocabHoles));
+        "unused ids",
+        spec.source, largest, tokens, limits::kMaxVocabHoles));
   }
   return {};
 }
@@ -117,9 +118,10 @@ Status Vocabulary::add(std::string_view content, int32_t id, std::string_view fi
 Status Vocabulary::add_added(const TokenizerSpec& spec) {
   for (const AddedTokenSpec& added : spec.added_tokens) {
     if (static_cast<int64_t>(added.content.size()) > limits::kMaxAddedTokenBytes) {
-      return resource_limit(fmt::format("{}: added_tokens: the token with id {} has {} bytes, the "
-                                        "limit is {}", source_, added.id, added.content.size(),
-                                        limits::kMaxAddedTokenBytes));
+      return resource_limit(
+          fmt::format("{}: added_tokens: the token with id {} has {} bytes, the "
+                      "limit is {}",
+                      source_, added.id, added.content.size(), limits::kMaxAddedTokenBytes));
     }
     Token& token = tokens_[added.id];
     // An added token may stand in the model's vocabulary too, but not twice in the list.
@@ -134,7 +136,8 @@ Status Vocabulary::add_added(const TokenizerSpec& spec) {
 
 Status Vocabulary::decode_all(const TokenizerSpec& spec, const Normalizer& normalizer) {
   std::unordered_set<std::string_view> special;
-  std::unordered_map<int32_t, std::string> normalized;  // texts of added tokens that normalising changes
+  std::unordered_map<int32_t, std::string>
+      normalized;  // texts of added tokens that normalising changes
   RegexScratch scratch;
   for (const AddedTokenSpec& added : spec.added_tokens) {
     if (added.special) special.insert(added.content);

@@ -54,25 +54,25 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::drain(int thread) {
-  const int64_t tasks = tasks_;
   for (;;) {
-    const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= tasks) return;
-    call_(context_, task, thread);
+    const int64_t left = left_.fetch_sub(1, std::memory_order_acq_rel);
+    if (left <= 0) return;
+    call_(context_, left - 1, thread);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) == -1) done_.notify_one();
   }
 }
 
 void ThreadPool::run(int64_t tasks, void* context, Call call) {
   call_ = call;
   context_ = context;
-  tasks_ = tasks;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
+  // done_ counts up to 0; the last task brings it there.
+  done_.store(-tasks, std::memory_order_relaxed);
+  left_.store(tasks, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   drain(0);
-  for (int32_t busy = busy_.load(std::memory_order_acquire); busy != 0;)
-    busy = wait_for_change(busy_, busy);
+  for (int64_t done = done_.load(std::memory_order_acquire); done != 0;)
+    done = wait_for_change(done_, done);
 }
 
 void ThreadPool::work(int thread) {
@@ -81,7 +81,6 @@ void ThreadPool::work(int thread) {
     seen = wait_for_change(generation_, seen);
     if (stop_.load(std::memory_order_relaxed)) return;
     drain(thread);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
   }
 }
 

@@ -44,13 +44,13 @@ class ThreadPool {
   void drain(int thread);
 
   std::vector<std::jthread> workers_;
-  // The loop in progress. Written before generation_ is advanced, read after it was seen.
+  // The loop in progress. Whoever holds one of its tasks may read these: they change only when all tasks
+  // are done. A worker that comes late finds no task and touches nothing, so nobody waits for it.
   Call call_ = nullptr;
   void* context_ = nullptr;
-  int64_t tasks_ = 0;
+  alignas(64) std::atomic<int64_t> left_{0};  // tasks not handed out; <= 0: none
+  alignas(64) std::atomic<int64_t> done_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<int32_t> busy_{0};
   std::atomic<bool> stop_{false};
 };
 

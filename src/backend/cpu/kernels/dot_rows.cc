@@ -9,6 +9,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/kernels/dot_rows.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -69,16 +70,20 @@ HWY_INLINE VF load_tail(const typename Load::T* p, int64_t count) {
   return Load::load(buffer);
 }
 
-// acc[i][j] += x[i][k0, k1) · w row j, for a tile of MR inputs and NR weight rows.
+// acc[i][j] += x[i][k0, k1) · w row j, for a tile of MR inputs and NR weight rows. `ahead`: elements from
+// here to the next tile's weights, whose short rows the hardware would not foresee.
 template <class Load, int MR, int NR>
 HWY_INLINE void accumulate(const float* const* x, const typename Load::T* const* w, int64_t k0,
-                           int64_t k1, VF (&acc)[MR][NR]) {
+                           int64_t k1, int64_t ahead, VF (&acc)[MR][NR]) {
   const DF df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
   int64_t k = k0;
   for (; k + lanes <= k1; k += lanes) {
     VF wv[NR];
-    for (int j = 0; j < NR; ++j) wv[j] = Load::load(w[j] + k);
+    for (int j = 0; j < NR; ++j) {
+      wv[j] = Load::load(w[j] + k);
+      hwy::Prefetch(w[j] + k + ahead);
+    }
     for (int i = 0; i < MR; ++i) {
       const VF xv = hn::LoadU(df, x[i] + k);
       for (int j = 0; j < NR; ++j) acc[i][j] = hn::MulAdd(xv, wv[j], acc[i][j]);
@@ -105,13 +110,14 @@ HWY_INLINE void dot_tile(const float* const* x, const WeightView& w, int64_t n0,
   for (int i = 0; i < MR; ++i)
     for (int j = 0; j < NR; ++j) acc[i][j] = hn::Zero(df);
   if (w.scales == nullptr) {
-    accumulate<Load, MR, NR>(x, rows, 0, w.cols, acc);
+    accumulate<Load, MR, NR>(x, rows, 0, w.cols, NR * w.cols, acc);
   } else {
     for (int64_t k = 0; k < w.cols; k += w.scale_block_cols) {
       VF part[MR][NR];
       for (int i = 0; i < MR; ++i)
         for (int j = 0; j < NR; ++j) part[i][j] = hn::Zero(df);
-      accumulate<Load, MR, NR>(x, rows, k, std::min(k + w.scale_block_cols, w.cols), part);
+      accumulate<Load, MR, NR>(x, rows, k, std::min(k + w.scale_block_cols, w.cols), NR * w.cols,
+                               part);
       for (int j = 0; j < NR; ++j) {
         const VF scale =
             hn::Set(df, w.scales[(w.scale_row0 + n0 + j) / w.scale_block_rows * w.scale_stride +

@@ -33,16 +33,40 @@ HWY_INLINE float dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
-// y = y·c + a·x
-HWY_INLINE void scale_add(float c, float a, const float* x, int64_t n, float* y) {
+// scores[j] = q · keys[j] for KEYS keys side by side, each summed as dot() does.
+template <int KEYS>
+HWY_INLINE void dot_keys(const float* q, const float* keys, int64_t stride, int64_t n, float* scores) {
   const DF df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
-  const VF cv = hn::Set(df, c), av = hn::Set(df, a);
+  VF acc[KEYS];
+  for (int j = 0; j < KEYS; ++j) acc[j] = hn::Zero(df);
   int64_t k = 0;
   for (; k + lanes <= n; k += lanes) {
-    hn::StoreU(hn::MulAdd(av, hn::LoadU(df, x + k), hn::Mul(cv, hn::LoadU(df, y + k))), df, y + k);
+    const VF qv = hn::LoadU(df, q + k);
+    for (int j = 0; j < KEYS; ++j) acc[j] = hn::MulAdd(qv, hn::LoadU(df, keys + j * stride + k), acc[j]);
   }
-  for (; k < n; ++k) y[k] = y[k] * c + a * x[k];
+  for (int j = 0; j < KEYS; ++j) {
+    float sum = hn::GetLane(hn::SumOfLanes(df, acc[j]));
+    for (int64_t t = k; t < n; ++t) sum += q[t] * keys[j * stride + t];
+    scores[j] = sum;
+  }
+}
+
+// out[k..] = out[k..] · rescale + Σ_j weights[j] · values[j][k..] for VECTORS vectors, sums in registers.
+template <int VECTORS>
+HWY_INLINE void add_values(float rescale, const float* weights, const float* values, int64_t stride,
+                           int64_t count, float* out) {
+  const DF df;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(df));
+  VF acc[VECTORS];
+  for (int v = 0; v < VECTORS; ++v)
+    acc[v] = hn::Mul(hn::Set(df, rescale), hn::LoadU(df, out + v * lanes));
+  for (int64_t j = 0; j < count; ++j) {
+    const VF w = hn::Set(df, weights[j]);
+    for (int v = 0; v < VECTORS; ++v)
+      acc[v] = hn::MulAdd(w, hn::LoadU(df, values + j * stride + v * lanes), acc[v]);
+  }
+  for (int v = 0; v < VECTORS; ++v) hn::StoreU(acc[v], df, out + v * lanes);
 }
 
 void axpy_row(float a, const float* x, int64_t n, float* y) {
@@ -137,6 +161,7 @@ HWY_INLINE float exp_block(float* scores, int64_t n, float max) {
 }
 
 void attend_row(const AttendRowArgs& args) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(DF()));
   HWY_ALIGN float scores[kMaxPageTokens + HWY_MAX_BYTES / sizeof(float)];
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0;
@@ -147,17 +172,29 @@ void attend_row(const AttendRowArgs& args) {
     const auto* rows = reinterpret_cast<const float*>(args.kv.row(args.pages, begin));
     const int64_t stride = args.kv.row_elements;
     float block_max = max;
+    int64_t key = 0;
+    for (; key + 4 <= n; key += 4)
+      dot_keys<4>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim, scores + key);
+    for (; key < n; ++key)
+      dot_keys<1>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim, scores + key);
     for (int64_t j = 0; j < n; ++j) {
-      scores[j] = dot(args.q, rows + j * stride + args.key_offset, args.key_dim) * args.scale;
+      scores[j] *= args.scale;
       block_max = std::max(block_max, scores[j]);
     }
     // What was summed so far was relative to the old maximum.
     const float rescale = max == block_max ? 1.0f : std::exp(max - block_max);
     max = block_max;
     sum = sum * rescale + exp_block(scores, n, max);
-    for (int64_t j = 0; j < n; ++j) {
-      scale_add(j == 0 ? rescale : 1.0f, scores[j], rows + j * stride + args.value_offset,
-                args.value_dim, args.out);
+    const float* values = rows + args.value_offset;
+    int64_t k = 0;
+    for (; k + 4 * lanes <= args.value_dim; k += 4 * lanes)
+      add_values<4>(rescale, scores, values + k, stride, n, args.out + k);
+    for (; k + lanes <= args.value_dim; k += lanes)
+      add_values<1>(rescale, scores, values + k, stride, n, args.out + k);
+    for (; k < args.value_dim; ++k) {
+      float value = args.out[k] * rescale;
+      for (int64_t j = 0; j < n; ++j) value += scores[j] * values[j * stride + k];
+      args.out[k] = value;
     }
   }
   const float inverse = 1.0f / sum;

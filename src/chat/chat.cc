@@ -110,37 +110,30 @@ const FamilyInfo& info(ChatFamily family) {
 }
 
 // Stands behind the last message's content while it is rendered with continue_final_message: a byte
-// that no UTF-8 text has, and a space by which to see whether the template strips the content.
-constexpr std::string_view kEndMark = "\xFF ";
+// that no UTF-8 text has.
+constexpr char kEndMark = '\xFF';
 
-// Ends the prompt where the mark stands. transformers does the same with a mark of words; like
-// there, a template that strips the content takes all white space before the mark. There the
+// Ends the prompt where the mark stands, as transformers does with a mark of words. There the
 // content must stand anywhere in the prompt, here it must stand before the mark.
 Result<std::vector<PromptPiece>> cut_at_mark(std::vector<PromptPiece> pieces,
                                              std::string_view final_content,
                                              std::string_view family) {
   const auto has_mark = [](const PromptPiece& p) {
-    return p.text.find(kEndMark[0]) != std::string::npos;
+    return p.text.find(kEndMark) != std::string::npos;
   };
   const auto last = std::find_if(pieces.rbegin(), pieces.rend(), has_mark);
   pieces.erase(last.base(), pieces.end());
   std::string before;
   if (!pieces.empty()) {
     std::string& text = pieces.back().text;
-    const std::size_t at = text.rfind(kEndMark[0]);
-    const bool kept_space = text.compare(at, kEndMark.size(), kEndMark) == 0;
-    text.resize(at);
+    text.resize(text.rfind(kEndMark));
     for (const PromptPiece& piece : pieces) before += piece.text;
-    while (!pieces.empty()) {
-      std::string& tail = pieces.back().text;
-      if (!kept_space) tail.resize(chat::python_rstrip(tail).size());
-      if (!tail.empty()) break;
-      pieces.pop_back();
-    }
+    if (text.empty()) pieces.pop_back();
   }
-  const bool whole =
-      !pieces.empty() && chat::python_rstrip(before).ends_with(chat::python_strip(final_content));
-  if (whole) return pieces;
+  // A template may strip the content, but not drop a part of it.
+  if (!pieces.empty() && chat::python_rstrip(before).ends_with(chat::python_strip(final_content))) {
+    return pieces;
+  }
   return invalid_argument(fmt::format(
       "the last message cannot be continued: the form of {} leaves out a part of its content",
       family));

@@ -120,6 +120,21 @@ TEST(Encoders, DeepseekV3_0324) {
       "Warm.<｜end▁of▁sentence｜><｜Assistant｜>");
 }
 
+// Each list of results has its own begin and end.
+TEST(Encoders, DeepseekV3_0324TwoRoundsOfCalls) {
+  const auto messages = parse(R"([{"role": "tool", "content": "1"},
+      {"role": "assistant", "content": "go", "tool_calls": [
+        {"type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+      {"role": "tool", "content": "2"}])");
+  EXPECT_EQ(
+      render(F::kDeepseekV3_0324, messages),
+      "<｜begin▁of▁sentence｜><｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>1<｜tool▁output▁end｜>"
+      "<｜tool▁outputs▁end｜>go<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n"
+      "```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>"
+      "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>2<｜tool▁output▁end｜><"
+      "｜tool▁outputs▁end｜>");
+}
+
 // Source: chat_template of DeepSeek-R1-0528 and DeepSeek-R1-0528-Qwen3-8B.
 TEST(Encoders, DeepseekR1_0528) {
   const auto thought = parse(R"([{"role": "user", "content": "1+1"},
@@ -182,6 +197,40 @@ TEST(Encoders, DeepseekV31DescribesTools) {
         "<｜begin▁of▁sentence｜>S" + expected + "<｜User｜>Hi<｜Assistant｜></think>");
     EXPECT_EQ(render(family, {message("user", "Hi")}, {.tools_json = "[]"}),
               "<｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜></think>");
+  }
+}
+
+// What the published rendering of V3.1 has no case of: a thought after tool results stays.
+TEST(Encoders, DeepseekV31KeepsThoughtsAfterToolResults) {
+  EXPECT_EQ(render(F::kDeepseekV31, parse(R"([{"role": "user", "content": "q"},
+                {"role": "assistant", "content": "a</think>b"}, {"role": "tool", "content": "1"},
+                {"role": "assistant", "content": "a</think>b"}])")),
+            "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜></think>b<｜end▁of▁sentence｜>"
+            "<｜tool▁output▁begin｜>1<｜tool▁output▁end｜>a</think>b<｜end▁of▁sentence｜>");
+}
+
+// What the published renderings of Qwen3 have no case of.
+TEST(Encoders, Qwen3KeepsThoughtsAfterTheLastQuestionOnly) {
+  const RenderOptions bare{.add_generation_prompt = false};
+  // Without a question nothing comes after it.
+  EXPECT_EQ(render(F::kQwen3, parse(R"([{"role": "assistant", "content": "a</think>b"}])"), bare),
+            "<|im_start|>assistant\nb<|im_end|>\n");
+  // A tool result sent as a user message is no question.
+  EXPECT_EQ(render(F::kQwen3, parse(R"([{"role": "user", "content": "q"},
+                {"role": "assistant", "content": "c", "reasoning_content": "r"},
+                {"role": "user", "content": "<tool_response>1</tool_response>"}])"),
+                   bare),
+            "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\nr\n</think>\n\nc"
+            "<|im_end|>\n<|im_start|>user\n<tool_response>1</tool_response><|im_end|>\n");
+  // One that only begins or only ends like a result is a question.
+  for (const std::string text : {"what is </tool_response>", "<tool_response>?"}) {
+    auto messages = parse(R"([{"role": "user", "content": "q"},
+        {"role": "assistant", "content": "c", "reasoning_content": "r"}])");
+    messages.push_back(message("user", text));
+    EXPECT_EQ(render(F::kQwen3, messages, bare),
+              "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nc<|im_end|>\n"
+              "<|im_start|>user\n" +
+                  text + "<|im_end|>\n");
   }
 }
 
@@ -272,6 +321,10 @@ TEST(Encoders, ContinuesTheFinalMessage) {
             "<｜begin▁of▁sentence｜><｜User｜>Poem<｜Assistant｜> Roses \n");
   EXPECT_EQ(render(F::kDeepseekV2, poem, go_on),
             "<｜begin▁of▁sentence｜>User: Poem\n\nAssistant:  Roses \n");
+  const std::vector<ChatMessage> blank = {message("user", "Poem"), message("assistant", "")};
+  const std::vector<PromptPiece> expected = {
+      {"<｜begin▁of▁sentence｜><｜User｜>", true}, {"Poem", false}, {"<｜Assistant｜>", true}};
+  EXPECT_EQ(render_chat_pieces(F::kDeepseekV3, blank, go_on).value(), expected);
   // A template that drops a part of the message cannot continue it.
   EXPECT_THAT(render(F::kNano, {message("user", "q"), message("assistant", "t</think>a")}, go_on),
               HasSubstr("ERROR: the last message cannot be continued"));

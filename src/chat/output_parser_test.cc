@@ -157,8 +157,12 @@ std::vector<Case> malformed_cases() {
   cases.push_back({"a second list that was not ended", F::kDeepseekV31, false,
                    kBegin + plain + kBegin + kEnd,
                    join({call(0, "f", "{}"), {content(kBegin + kEnd)}})});
-  cases.push_back({"text in a list", F::kDeepseekV31, false, kBegin + plain + " hello" + kEnd,
-                   join({call(0, "f", "{}"), {content(" hello" + kEnd)}})});
+  cases.push_back({"a second list, the first was not ended", F::kDeepseekV31, false,
+                   kBegin + plain + kBegin + plain + kEnd,
+                   join({call(0, "f", "{}"), call(1, "f", "{}")})});
+  cases.push_back({"text in a list", F::kDeepseekV31, false,
+                   "a\n" + kBegin + plain + " hello" + kEnd,
+                   join({{content("a")}, call(0, "f", "{}"), {content(" hello" + kEnd)}})});
   return cases;
 }
 

@@ -38,8 +38,10 @@ std::vector<std::string> model_roots() {
   return roots;
 }
 
-// Reads one byte of every page of the weights, so that the first answer does not wait for the disk.
+// Reads one byte of every page of the weights, so that somebody at a terminal sees the disk at work
+// instead of a first answer that does not come.
 void page_in(const WeightSource& weights) {
+  if (::isatty(STDERR_FILENO) == 0) return;
   int64_t total = 0;
   weights.for_each(
       [&](const std::string&, const StoredTensor& t) { total += static_cast<int64_t>(t.data.size()); });

@@ -71,11 +71,11 @@ constexpr std::string_view kTrailingSpace = R"(\s+$)";
 
 Regex::Outcome find_trailing_space(std::string_view text, std::size_t from, Regex::Match& match) {
   std::size_t run_begin = from;     // of the white space that reaches `i`
-  std::size_t last_newline = from;  // the last one in the run behind its first character
+  std::size_t last_newline = from;  // the last one in the run; at its begin: none to stop at
   for (std::size_t i = from; i < text.size();) {
     const std::size_t n = utf8_valid_length(text, i);
     if (is_white_space(utf8_decode(text, i, n))) {
-      if (text[i] == '\n' && i > run_begin) last_newline = i;
+      if (text[i] == '\n') last_newline = i;
       i += n;
       continue;
     }

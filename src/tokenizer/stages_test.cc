@@ -40,7 +40,8 @@ TEST(Normalizer, FormsOfUnicode) {
 TEST(Normalizer, KeepsWhatTheReferenceDoesNotKnow) {
   EXPECT_EQ(normalized({{Kind::kNfkc}}, "\u32FF"),
             "\u32FF");  // SQUARE ERA NAME REIWA, Unicode 12.1
-  EXPECT_EQ(normalized({{Kind::kNfc}}, "q\u0301\u1AC5"), "q\u0301\u1AC5");
+  // A mark of class 230 since Unicode 14: today's tables would move the one of class 1 before it.
+  EXPECT_EQ(normalized({{Kind::kNfc}}, "q\u1AC5\u0334"), "q\u1AC5\u0334");
 }
 
 TEST(Normalizer, StepsInOrder) {

@@ -17,6 +17,15 @@ enum class DType : uint8_t {
   kI32,
   kI8,
   kU8,
+  // Nothing computes with these; a file may hold tensors of them that no model asks for.
+  kF64,
+  kU64,
+  kU32,
+  kI16,
+  kU16,
+  kBool,
+  kF8E5M2,
+  kF8E8M0,
 };
 
 // Bytes of one element.

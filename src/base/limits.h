@@ -42,6 +42,9 @@ inline constexpr int kMaxTopLogprobs = 20;
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxLogitBiases = 1024;
 
+// Engine. The list of free pages takes 4 bytes a page.
+inline constexpr int64_t kMaxCachePages = 1 << 24;
+
 // CPU.
 inline constexpr int kMaxThreads = 1024;
 

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/limits.h"
+
 namespace fathom {
 
 int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers) {
@@ -20,13 +22,16 @@ void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
 Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
                                 int64_t page_tokens) {
   FATHOM_CHECK(capacity_tokens > 0 && page_tokens > 0) << capacity_tokens << " " << page_tokens;
+  if ((capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
+    return resource_limit(fmt::format("a cache of {} tokens is too large, expected at most {}",
+                                      capacity_tokens, limits::kMaxCachePages * page_tokens));
+  }
   KvCache cache;
   cache.page_tokens_ = page_tokens;
   cache.total_pages_ = cache.pages_for(capacity_tokens);
-  const int64_t page_bytes = kv_bytes_per_token(layers) * page_tokens;
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(page_bytes, cache.total_pages_, &bytes) ||
-      cache.total_pages_ > INT32_MAX) {
+  int64_t page_bytes = 0, bytes = 0;
+  if (__builtin_mul_overflow(kv_bytes_per_token(layers), page_tokens, &page_bytes) ||
+      __builtin_mul_overflow(page_bytes, cache.total_pages_, &bytes)) {
     return resource_limit(fmt::format("a cache of {} tokens does not fit the address space",
                                       capacity_tokens));
   }

@@ -18,7 +18,8 @@ inline constexpr int64_t kDefaultPageTokens = 64;
 
 class KvCache {
  public:
-  // Room for `capacity_tokens`, rounded up to whole pages. Memory is touched only when used.
+  // Room for `capacity_tokens`, rounded up to whole pages. Memory is touched only when used. An error if
+  // that is more than limits::kMaxCachePages or than the system reserves.
   static Result<KvCache> create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
                                 int64_t page_tokens = kDefaultPageTokens);
 

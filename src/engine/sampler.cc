@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/limits.h"
 #include "engine/random.h"
@@ -22,6 +23,16 @@ int32_t arg_max(std::span<const float> logits) {
     }
   }
   return best;
+}
+
+// False if a logit is NaN or +inf, or none is above −inf.
+bool are_usable(std::span<const float> logits) {
+  bool broken = false, any = false;
+  for (const float l : logits) {
+    broken |= !(l < INFINITY);
+    any |= l > -INFINITY;
+  }
+  return any && !broken;
 }
 
 void compute_logprobs(std::span<const float> logits, int top, std::vector<TokenLogprob>& out,
@@ -55,7 +66,9 @@ void apply_penalties(std::span<float> logits, const SamplingParams& p,
     const auto once = [&](int32_t id) {
       if (counts[static_cast<std::size_t>(id)]++ != 0) return;
       float& l = logits[static_cast<std::size_t>(id)];
-      l = l > 0 ? l / p.repetition_penalty : l * p.repetition_penalty;
+      // A penalty below 1 may not lift a logit out of the range of floats: +inf has no softmax.
+      l = l > 0 ? std::min(l / p.repetition_penalty, std::numeric_limits<float>::max())
+                : l * p.repetition_penalty;
     };
     std::for_each(prompt.begin(), prompt.end(), once);
     std::for_each(answer.begin(), answer.end(), once);
@@ -104,12 +117,12 @@ Result<SampledToken> Sampler::sample(std::span<float> logits, const SamplingPara
                                      std::span<const int32_t> answer, int64_t position,
                                      int top_logprobs) {
   SampledToken out;
-  const int32_t best = arg_max(logits);
-  if (best < 0 || !std::isfinite(logits[static_cast<std::size_t>(best)])) {
-    return internal_error(fmt::format("the model gave no finite logit at position {}: its weights or "
-                                      "its numbers are broken",
+  if (!are_usable(logits)) {
+    return internal_error(fmt::format("the model's logits at position {} hold NaN or infinity: its "
+                                      "weights or its numbers are broken",
                                       position - 1));
   }
+  const int32_t best = arg_max(logits);
   double log_sum = 0;
   std::vector<float> raw;
   if (top_logprobs >= 0) {

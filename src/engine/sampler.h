@@ -44,7 +44,7 @@ class Sampler {
  public:
   // `logits`: [vocab], overwritten. `prompt` and `answer`: tokens so far. `position`: index in the whole
   // sequence of the token being drawn. top_logprobs < 0: compute no logprobs. An error if the logits hold
-  // no finite value.
+  // NaN or +inf, or nothing above −inf.
   Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
                               std::span<const int32_t> prompt, std::span<const int32_t> answer,
                               int64_t position, int top_logprobs);

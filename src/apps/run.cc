@@ -114,7 +114,7 @@ void Session::print(const OutputEvent& event, Answer& answer) {
 
 Status Session::generate(std::vector<int32_t> prompt, bool opens_thinking, Answer& answer) {
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  const int64_t room = engine_->cache().total_pages() * engine_->cache().page_tokens() - prompt_tokens;
+  const int64_t room = engine_->context_tokens() - prompt_tokens;
   if (room < 1) {
     return invalid_argument(fmt::format(
         "the conversation has {} tokens and fills the context; /reset starts anew, --ctx enlarges it",

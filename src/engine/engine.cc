@@ -17,14 +17,17 @@ PositionClass Engine::Sequence::pending_class() const {
 }
 
 Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache)
-    : model_(model), ops_(ops), options_(options), cache_(std::move(cache)) {}
+    : model_(model), ops_(ops), options_(options), cache_(std::move(cache)) {
+  FATHOM_CHECK(options.max_sequences > 0 && options.max_batch_tokens > 0 && options.prefill_chunk > 0)
+      << options.max_sequences << " " << options.max_batch_tokens << " " << options.prefill_chunk;
+}
 
 Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                                                const EngineOptions& options) {
-  const int64_t tokens =
-      options.cache_tokens > 0 ? options.cache_tokens : model.info().max_context_tokens;
-  FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(), tokens, options.page_tokens));
-  return std::unique_ptr<Engine>(new Engine(model, ops, options, std::move(cache)));
+  EngineOptions o = options;
+  if (o.cache_tokens <= 0) o.cache_tokens = model.info().max_context_tokens;
+  FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens));
+  return std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
 }
 
 Result<uint64_t> Engine::submit(Request request) {
@@ -38,7 +41,7 @@ Result<uint64_t> Engine::submit(Request request) {
   }
   FATHOM_TRY_STATUS(validate(request.sampling, vocab));
   const auto prompt = static_cast<int64_t>(request.prompt.size());
-  const int64_t context = cache_.total_pages() * cache_.page_tokens();
+  const int64_t context = context_tokens();
   if (prompt >= context) {
     return invalid_argument(fmt::format(
         "the prompt has {} tokens, expected fewer than {} (the context)", prompt, context));

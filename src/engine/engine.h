@@ -42,6 +42,8 @@ class Engine {
   // Runs one step and appends the tokens it made to `events`. False if there is nothing to do.
   bool step(std::vector<TokenEvent>& events);
 
+  // Tokens that one sequence may hold.
+  int64_t context_tokens() const { return options_.cache_tokens; }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   const KvCache& cache() const { return cache_; }

@@ -13,6 +13,10 @@ inline constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;  // th
 inline constexpr int64_t kMaxTensorsPerModel = 1'000'000;  // V3 has 91,991
 inline constexpr int kMaxTensorRank = 8;
 inline constexpr int kMaxShards = 10'000;
+// A parsed JSON value takes up to some 200 bytes: these bound the memory that a small text can ask for.
+inline constexpr int64_t kMaxSafetensorsHeaderValues = 16 * kMaxTensorsPerModel;
+inline constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;  // config.json and its neighbours
+inline constexpr int64_t kMaxConfigValues = 1'000'000;
 
 // Model dimensions: several times what any published model has.
 inline constexpr int64_t kMaxHiddenSize = 1 << 20;

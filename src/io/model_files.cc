@@ -15,8 +15,17 @@ namespace {
 
 using nlohmann::json;
 
+// Whether the name is there at all. What is no regular file (a directory, a FIFO, a link to nothing)
+// is present, and opening it is an error; it is never skipped as if it were absent.
+bool present(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::symlink_status(path, ignored).type() !=
+         std::filesystem::file_type::not_found;
+}
+
 Result<json> read_object(const std::string& path) {
-  FATHOM_TRY(json value, read_json_file(path));
+  FATHOM_TRY(json value, read_json_file(path, {.max_bytes = limits::kMaxConfigBytes,
+                                               .max_values = limits::kMaxConfigValues}));
   if (!value.is_object())
     return invalid_argument(path + ": the top level is " + json_preview(value) +
                             ", expected an object");
@@ -42,7 +51,7 @@ Status read_generation(const std::string& directory, const JsonReader& config, M
   FATHOM_TRY(auto bos, config.integer_list("bos_token_id", 0, kMaxId));
   FATHOM_TRY(out.eos_token_ids, config.integer_list("eos_token_id", 0, kMaxId));
   const std::string path = directory + "/generation_config.json";
-  if (file_exists(path)) {
+  if (present(path)) {
     FATHOM_TRY(const json value, read_object(path));
     const JsonReader reader(value, path);
     FATHOM_TRY(auto eos, reader.integer_list("eos_token_id", 0, kMaxId));
@@ -64,25 +73,32 @@ Status read_generation(const std::string& directory, const JsonReader& config, M
   return {};
 }
 
+// chat_template.jinja counts before tokenizer_config.json, as in the transformers library. There,
 // chat_template is a string, or a list of {name, template} of which "default" counts.
 Status read_chat_template(const std::string& directory, ModelFiles& out) {
+  const std::string jinja = directory + "/chat_template.jinja";
   const std::string path = directory + "/tokenizer_config.json";
-  if (file_exists(path)) {
+  if (present(path)) {
     FATHOM_TRY(const json value, read_object(path));
-    const auto it = value.find("chat_template");
-    if (it != value.end() && it->is_string()) {
-      out.chat_template = it->get<std::string>();
-    } else if (it != value.end() && it->is_array()) {
-      for (const json& entry : *it) {
-        if (entry.is_object() && entry.value("name", json()) == "default" &&
-            entry.value("template", json()).is_string())
-          out.chat_template = entry["template"].get<std::string>();
+    const JsonReader reader(value, path);
+    const json& field = reader.has("chat_template") ? value["chat_template"] : json::array();
+    if (!field.is_string() && !field.is_array())
+      return reader.bad("chat_template", "a string or a list of {name, template}");
+    if (field.is_string()) out.chat_template = field.get<std::string>();
+    for (std::size_t i = 0; field.is_array() && i < field.size(); ++i) {
+      const std::string where = fmt::format("chat_template[{}]", i);
+      if (!field[i].is_object()) {
+        return invalid_argument(fmt::format("{}: {} is {}, expected an object {{name, template}}",
+                                            path, where, json_preview(field[i])));
       }
+      const JsonReader entry(field[i], path, where);
+      FATHOM_TRY(const std::string name, entry.string("name"));
+      FATHOM_TRY(std::string text, entry.string("template"));
+      if (name == "default") out.chat_template = std::move(text);
     }
   }
-  const std::string jinja = directory + "/chat_template.jinja";
-  if (out.chat_template.empty() && file_exists(jinja)) {
-    FATHOM_TRY(out.chat_template, read_file(jinja, limits::kMaxJsonBytes));
+  if (present(jinja)) {
+    FATHOM_TRY(out.chat_template, read_file(jinja, limits::kMaxConfigBytes));
   }
   return {};
 }
@@ -96,14 +112,14 @@ Result<ModelFiles> open_model_files(const std::string& path) {
   if (directory_exists(path)) {
     out.directory = path;
     while (out.directory.size() > 1 && out.directory.back() == '/') out.directory.pop_back();
-  } else if (file_exists(path) && path.ends_with(".safetensors")) {
+  } else if (!present(path)) {
+    return not_found(path + ": no such model (expected a directory with config.json)");
+  } else if (path.ends_with(".safetensors")) {
     single_file = path;
     out.directory = fs::path(path).parent_path().string();
     if (out.directory.empty()) out.directory = ".";
-  } else if (file_exists(path)) {
-    return invalid_argument(path + ": expected a model directory or a .safetensors file");
   } else {
-    return not_found(path + ": no such model (expected a directory with config.json)");
+    return invalid_argument(path + ": expected a model directory or a .safetensors file");
   }
   std::error_code ignored;
   out.name = fs::weakly_canonical(out.directory, ignored).filename().string();
@@ -117,9 +133,9 @@ Result<ModelFiles> open_model_files(const std::string& path) {
   const std::string index = "model.safetensors.index.json";
   if (!single_file.empty()) {
     FATHOM_TRY(out.weights, SafetensorsWeights::open_file(single_file));
-  } else if (file_exists(out.directory + "/" + index)) {
+  } else if (present(out.directory + "/" + index)) {
     FATHOM_TRY(out.weights, SafetensorsWeights::open_index(out.directory, index));
-  } else if (file_exists(out.directory + "/model.safetensors")) {
+  } else if (present(out.directory + "/model.safetensors")) {
     FATHOM_TRY(out.weights, SafetensorsWeights::open_file(out.directory + "/model.safetensors"));
   } else {
     return not_found(fmt::format("{}: no weights (expected model.safetensors or {})", out.directory,
@@ -129,7 +145,7 @@ Result<ModelFiles> open_model_files(const std::string& path) {
   FATHOM_TRY_STATUS(read_generation(out.directory, config, out));
   FATHOM_TRY_STATUS(read_chat_template(out.directory, out));
   const std::string tokenizer = out.directory + "/tokenizer.json";
-  if (file_exists(tokenizer)) out.tokenizer_path = tokenizer;
+  if (present(tokenizer)) out.tokenizer_path = tokenizer;
   return out;
 }
 

@@ -22,7 +22,7 @@ struct ModelFiles {
   std::shared_ptr<const nlohmann::json> config;
   std::unique_ptr<WeightSource> weights;
   std::string tokenizer_path;  // tokenizer.json; "" if the model has none
-  std::string chat_template;   // from tokenizer_config.json; "" if there is none
+  std::string chat_template;   // chat_template.jinja's, else tokenizer_config.json's; "" if none
   std::string model_type;      // config.json's
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_ids;  // generation_config.json's, else config.json's

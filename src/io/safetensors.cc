@@ -27,13 +27,17 @@ Result<StoredTensor> parse_entry(const std::string& name, const json& value,
   if (!value.is_object()) return bad("entry", value, "an object");
   StoredTensor t;
   t.file = source;
-  for (const char* field : {"dtype", "shape", "data_offsets"})
-    if (!value.contains(field)) return bad(field, nullptr, "to be present");
-
+  for (const char* field : {"dtype", "shape", "data_offsets"}) {
+    if (!value.contains(field)) {
+      return invalid_argument(fmt::format("{}: tensor {}: {} is missing, expected dtype, shape and "
+                                          "data_offsets",
+                                          source, shown, field));
+    }
+  }
   const json& dtype = value["dtype"];
   if (!dtype.is_string()) return bad("dtype", dtype, "a string");
   const auto type = dtype_from_name(dtype.get_ref<const std::string&>());
-  if (!type) return bad("dtype", dtype, "F32, F16, BF16, F8_E4M3, I64, I32, I8 or U8");
+  if (!type) return bad("dtype", dtype, "a type such as F32, F16, BF16 or F8_E4M3");
   t.dtype = *type;
 
   const json& shape = value["shape"];
@@ -64,6 +68,19 @@ Result<StoredTensor> parse_entry(const std::string& name, const json& value,
   }
   t.data = data.subspan(begin, end - begin);
   return t;
+}
+
+// "__metadata__" is an object of strings (or null, as the format's own reader has it).
+Status check_metadata(const json& value, const std::string& source) {
+  const auto bad = [&](const std::string& where, const json& seen, std::string_view expected) {
+    return invalid_argument(fmt::format("{}: __metadata__{} is {}, expected {}", source, where,
+                                        json_preview(seen), expected));
+  };
+  if (value.is_null()) return {};
+  if (!value.is_object()) return bad("", value, "an object of strings");
+  for (const auto& [key, entry] : value.items())
+    if (!entry.is_string()) return bad("[" + json_preview(json(key)) + "]", entry, "a string");
+  return {};
 }
 
 // Tensors must cover the data exactly: no overlap, no hole, nothing behind.
@@ -111,11 +128,15 @@ Result<TensorMap> parse_safetensors(std::span<const std::byte> file, const std::
         header_bytes, file.size() - 8));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, header_bytes);
-  FATHOM_TRY(const json header,
-             parse_json(text, source + " (header)",
-                        {.max_bytes = limits::kMaxSafetensorsHeaderBytes, .max_depth = 8}));
-  if (!header.is_object())
-    return invalid_argument(source + ": header is " + json_preview(header) + ", expected an object");
+  // The format wants the brace first: no byte order mark, no white space.
+  if (!text.starts_with('{')) {
+    return invalid_argument(fmt::format("{}: header begins with {}, expected '{{' (a JSON object)",
+                                        source, json_preview(json(text.substr(0, 8)))));
+  }
+  FATHOM_TRY(const json header, parse_json(text, source + " (header)",
+                                           {.max_bytes = limits::kMaxSafetensorsHeaderBytes,
+                                            .max_depth = 8,
+                                            .max_values = limits::kMaxSafetensorsHeaderValues}));
   if (header.size() > static_cast<std::size_t>(limits::kMaxTensorsPerModel)) {
     return resource_limit(fmt::format("{}: {} tensors, the limit is {}", source, header.size(),
                                       limits::kMaxTensorsPerModel));
@@ -123,7 +144,10 @@ Result<TensorMap> parse_safetensors(std::span<const std::byte> file, const std::
   const auto data = file.subspan(8 + header_bytes);
   TensorMap tensors;
   for (const auto& [name, value] : header.items()) {
-    if (name == "__metadata__") continue;
+    if (name == "__metadata__") {
+      FATHOM_TRY_STATUS(check_metadata(value, source));
+      continue;
+    }
     FATHOM_TRY(StoredTensor t, parse_entry(name, value, data, source));
     tensors.emplace(name, std::move(t));
   }
@@ -143,9 +167,15 @@ Result<std::unique_ptr<SafetensorsWeights>> SafetensorsWeights::open_file(const 
 Result<std::unique_ptr<SafetensorsWeights>> SafetensorsWeights::open_index(
     const std::string& directory, const std::string& index_name) {
   const std::string index_path = directory + "/" + index_name;
-  FATHOM_TRY(const json index, read_json_file(index_path));
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
-    return invalid_argument(index_path + ": weight_map is missing, expected an object of tensor names");
+  // Beside the names: metadata, a handful of values.
+  FATHOM_TRY(const json index,
+             read_json_file(index_path, {.max_values = limits::kMaxTensorsPerModel + 1000}));
+  if (!index.is_object())
+    return invalid_argument(index_path + ": the top level is " + json_preview(index) +
+                            ", expected an object");
+  const JsonReader reader(index, index_path);
+  if (!reader.has("weight_map") || !index["weight_map"].is_object())
+    return reader.bad("weight_map", "an object of tensor names and file names");
   const json& map = index["weight_map"];
   std::map<std::string, std::vector<std::string>> by_shard;
   for (const auto& [name, shard] : map.items()) {

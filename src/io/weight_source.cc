@@ -9,10 +9,10 @@
 namespace fathom {
 namespace {
 
-Error missing(const WeightSource& source, const std::string& name) {
+Error missing(const WeightSource& source, const std::string& name, std::string_view shape) {
   return invalid_argument(
-      fmt::format("{}: tensor '{}' is missing; the configuration needs it", source.description(),
-                  name));
+      fmt::format("{}: tensor '{}' is missing, expected one of shape {}: the configuration needs it",
+                  source.description(), name, shape));
 }
 
 Error wrong_shape(const StoredTensor& t, const std::string& name, std::string_view expected) {
@@ -28,7 +28,7 @@ std::string shape_string(std::span<const int64_t> shape) {
 
 const std::byte* WeightSource::aligned(const StoredTensor& t) const {
   const auto address = reinterpret_cast<std::uintptr_t>(t.data.data());
-  if (address % dtype_bytes(t.dtype) == 0) return t.data.data();
+  if (t.data.empty() || address % dtype_bytes(t.dtype) == 0) return t.data.data();
   std::vector<float>& copy = aligned_[t.data.data()];
   if (copy.empty()) {
     copy.resize((t.data.size() + sizeof(float) - 1) / sizeof(float));
@@ -40,9 +40,10 @@ const std::byte* WeightSource::aligned(const StoredTensor& t) const {
 Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows,
                                         int64_t cols) const {
   const StoredTensor* t = find(name);
-  if (t == nullptr) return missing(*this, name);
+  const std::string expected = fmt::format("[{}, {}]", rows, cols);
+  if (t == nullptr) return missing(*this, name, expected);
   if (t->shape.size() != 2 || t->shape[0] != rows || t->shape[1] != cols)
-    return wrong_shape(*t, name, fmt::format("[{}, {}]", rows, cols));
+    return wrong_shape(*t, name, expected);
   WeightView w;
   w.dtype = t->dtype;
   w.rows = rows;
@@ -67,8 +68,9 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows,
   const std::string scale_name = name + "_scale_inv";
   const StoredTensor* s = find(scale_name);
   if (s == nullptr) {
-    return invalid_argument(fmt::format("{}: tensor '{}' is F8_E4M3 and needs '{}', which is missing",
-                                        t->file, name, scale_name));
+    return invalid_argument(
+        fmt::format("{}: tensor '{}' is F8_E4M3, but '{}' is missing, expected its scales", t->file,
+                    name, scale_name));
   }
   const int64_t scale_rows = (rows + scale_block_rows_ - 1) / scale_block_rows_;
   const int64_t scale_cols = (cols + scale_block_cols_ - 1) / scale_block_cols_;
@@ -84,8 +86,8 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows,
 
 Result<WeightView> WeightSource::vector(const std::string& name, int64_t size) const {
   const StoredTensor* t = find(name);
-  if (t == nullptr) return missing(*this, name);
-  int64_t elements = 1;
+  if (t == nullptr) return missing(*this, name, fmt::format("[{}]", size));
+  int64_t elements = 1;  // cannot overflow: the product has as many bytes as the file
   for (const int64_t d : t->shape) elements *= d;
   if (elements != size) return wrong_shape(*t, name, fmt::format("[{}]", size));
   WeightView w;
@@ -93,20 +95,20 @@ Result<WeightView> WeightSource::vector(const std::string& name, int64_t size) c
   w.rows = 1;
   w.cols = size;
   w.data = aligned(*t);
-  if (t->dtype == DType::kF32) return w;
+  if (t->dtype == DType::kF32 || size == 0) return w;
   if (t->dtype != DType::kBF16 && t->dtype != DType::kF16) {
     return invalid_argument(fmt::format("{}: tensor '{}' has type {}, expected F32, F16 or BF16",
                                         t->file, name, dtype_name(t->dtype)));
   }
   const auto* raw = reinterpret_cast<const uint16_t*>(w.data);
-  std::vector<float> widened(static_cast<std::size_t>(size));
-  for (int64_t i = 0; i < size; ++i) {
-    widened[static_cast<std::size_t>(i)] =
-        t->dtype == DType::kBF16 ? bf16_to_f32(raw[i]) : f16_to_f32(raw[i]);
+  // Filled once: views handed out before stay valid.
+  std::vector<float>& widened = widened_[t->data.data()];
+  if (widened.empty()) {
+    widened.reserve(static_cast<std::size_t>(size));
+    for (int64_t i = 0; i < size; ++i)
+      widened.push_back(t->dtype == DType::kBF16 ? bf16_to_f32(raw[i]) : f16_to_f32(raw[i]));
   }
-  std::vector<float>& slot = widened_[t->data.data()];
-  slot = std::move(widened);
-  w.data = reinterpret_cast<const std::byte*>(slot.data());
+  w.data = reinterpret_cast<const std::byte*>(widened.data());
   return w;
 }
 

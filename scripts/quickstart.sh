@@ -34,8 +34,8 @@ echo "\$ build/release/bin/fathom run nano -p \"$question\""
 cat <<'END'
 
 Next:
-  build/release/bin/fathom run nano       talk to the model
-  build/release/bin/fathom --help         all commands
-  scripts/test.sh                              build and run all tests
-  README.md                                    what runs, how fast, and what it cannot do
+  build/release/bin/fathom run nano   talk to the model
+  build/release/bin/fathom --help     all commands
+  scripts/test.sh                     build and run all tests
+  README.md                           what runs, how fast, and what it cannot do
 END

@@ -42,8 +42,10 @@ status=0
 ctest --test-dir "$build" -j"$(nproc)" --output-on-failure --no-tests=error \
   --output-junit "$results" "$@" 2>&1 | tee "$output" || status=$?
 
-# ctest names the tests that were skipped but not why.
-python3 "$root/scripts/lib/skipped_tests.py" "$results" || true
-echo
-sed -n '/^[0-9]*% tests passed/,$p' "$output"
+# ctest names the tests that were skipped but not why; its closing lines still come last.
+skipped=$(python3 "$root/scripts/lib/skipped_tests.py" "$results" || true)
+if [ -n "$skipped" ]; then
+  printf '\n%s\n\n' "$skipped"
+  sed -n '/^[0-9]*% tests passed/,$p' "$output"
+fi
 exit "$status"

@@ -18,9 +18,10 @@ def reason_of(case):
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: skipped_tests.py REPORT.xml")
-    skipped = [c for c in ElementTree.parse(sys.argv[1]).iter("testcase") if c.find("skipped") is not None]
+    cases = ElementTree.parse(sys.argv[1]).iter("testcase")
+    skipped = [case for case in cases if case.find("skipped") is not None]
     if skipped:
-        print(f"\nSkipped ({len(skipped)}):")
+        print(f"Skipped ({len(skipped)}):")
     for case in skipped:
         print(f"  {case.get('name')}: {reason_of(case)}")
 

@@ -1,5 +1,5 @@
-// The safetensors reader: what is legal is read; what is hostile is refused with a message that names
-// file, tensor, field, value seen and value expected. One file, and the indexes of several.
+// The safetensors reader: what is legal is read; what is hostile is refused with a message that
+// names file, tensor, field, value seen and value expected. One file, and the indexes of several.
 #include "io/safetensors.h"
 
 #include <gmock/gmock.h>
@@ -18,11 +18,11 @@
 namespace fathom {
 namespace {
 
+using test::safetensors_file;
+using test::TempDir;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using test::safetensors_file;
-using test::TempDir;
 
 std::span<const std::byte> as_bytes(std::string_view s) {
   return std::as_bytes(std::span(s.data(), s.size()));
@@ -55,7 +55,8 @@ void expect_refused(const std::vector<HostileHeader>& cases) {
 
 // A header of one tensor "w".
 std::string one(std::string_view dtype, std::string_view shape, std::string_view offsets) {
-  return fmt::format(R"({{"w":{{"dtype":{},"shape":{},"data_offsets":{}}}}})", dtype, shape, offsets);
+  return fmt::format(R"({{"w":{{"dtype":{},"shape":{},"data_offsets":{}}}}})", dtype, shape,
+                     offsets);
 }
 std::string two(std::string_view offsets_a, std::string_view offsets_b) {
   return fmt::format(R"({{"a":{{"dtype":"U8","shape":[4],"data_offsets":{}}},)"
@@ -64,12 +65,12 @@ std::string two(std::string_view offsets_a, std::string_view offsets_b) {
 }
 
 TEST(Safetensors, ReadsTensorsMetadataAndPadding) {
-  const std::string file = safetensors_file(
-      R"({"__metadata__":{"format":"pt"},)"
-      R"("b.c":{"dtype":"F32","shape":[2,3],"data_offsets":[2,26]},)"
-      R"("é":{"dtype":"BF16","shape":[],"data_offsets":[0,2]},)"
-      R"("none":{"dtype":"F16","shape":[5,0,7],"data_offsets":[26,26]}}     )",
-      std::string(26, 'x'));
+  const std::string file =
+      safetensors_file(R"({"__metadata__":{"format":"pt"},)"
+                       R"("b.c":{"dtype":"F32","shape":[2,3],"data_offsets":[2,26]},)"
+                       R"("é":{"dtype":"BF16","shape":[],"data_offsets":[0,2]},)"
+                       R"("none":{"dtype":"F16","shape":[5,0,7],"data_offsets":[26,26]}}     )",
+                       std::string(26, 'x'));
   const auto r = parse_safetensors(as_bytes(file), "m.safetensors");
   ASSERT_TRUE(r) << r.error().message;
   ASSERT_EQ(r->size(), 3u);
@@ -100,8 +101,9 @@ TEST(Safetensors, LegalOddities) {
                                      "1234")),
             "");
   // A name is any text, the empty one too.
-  EXPECT_EQ(refusal(safetensors_file(R"({"":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")),
-            "");
+  EXPECT_EQ(
+      refusal(safetensors_file(R"({"":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")),
+      "");
 }
 
 TEST(Safetensors, FilesThatEndTooEarly) {
@@ -110,7 +112,8 @@ TEST(Safetensors, FilesThatEndTooEarly) {
     const std::string message = refusal(whole.substr(0, size));
     EXPECT_NE(message, "") << size;
     if (size < 8) {
-      EXPECT_THAT(message, AllOf(HasSubstr(fmt::format("{} bytes", size)), HasSubstr("at least 8")));
+      EXPECT_THAT(message,
+                  AllOf(HasSubstr(fmt::format("{} bytes", size)), HasSubstr("at least 8")));
     } else if (size < whole.size() - 8) {
       EXPECT_THAT(message, AllOf(HasSubstr(fmt::format("only {} bytes follow", size - 8)),
                                  HasSubstr("truncated")));
@@ -192,7 +195,9 @@ TEST(Safetensors, EntriesWithMissingOrWrongFields) {
       {one("\"U8\"", "null", "[0,1]"), 1, {"\"w\": shape is null", "at most 8 dimensions"}},
       {one("\"U8\"", "1", "[0,1]"), 1, {"\"w\": shape is 1", "at most 8 dimensions"}},
       {one("\"U8\"", "{\"0\":1}", "[0,1]"), 1, {"shape is {\"0\":1}", "at most 8 dimensions"}},
-      {one("\"U8\"", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1, {"shape is [1,1,", "at most 8 dimensions"}},
+      {one("\"U8\"", "[1,1,1,1,1,1,1,1,1]", "[0,1]"),
+       1,
+       {"shape is [1,1,", "at most 8 dimensions"}},
       {one("\"U8\"", "[-1]", "[0,1]"), 1, {"shape is [-1]", "non-negative integers"}},
       {one("\"U8\"", "[1.0]", "[0,1]"), 1, {"shape is [1.0]", "non-negative integers"}},
       {one("\"U8\"", "[\"1\"]", "[0,1]"), 1, {"shape is [\"1\"]", "non-negative integers"}},
@@ -205,7 +210,9 @@ TEST(Safetensors, EntriesWithMissingOrWrongFields) {
 
 TEST(Safetensors, ShapesWhoseProductOverflows) {
   expect_refused({
-      {one("\"U8\"", "[4294967296,4294967296]", "[0,0]"), 0, {"[4294967296,4294967296]", "63 bits"}},
+      {one("\"U8\"", "[4294967296,4294967296]", "[0,0]"),
+       0,
+       {"[4294967296,4294967296]", "63 bits"}},
       {one("\"F32\"", "[4611686018427387904]", "[0,0]"), 0, {"[4611686018427387904]", "63 bits"}},
       // The product is zero in the end, and wraps on the way.
       {one("\"F32\"", "[4611686018427387904,4,0]", "[0,0]"), 0, {"shape", "63 bits"}},
@@ -214,7 +221,8 @@ TEST(Safetensors, ShapesWhoseProductOverflows) {
        {"data_offsets span 0 bytes", "expected 9223372036854775807 for U8"}},
   });
   // With the zero first nothing wraps: an empty tensor.
-  EXPECT_EQ(refusal(safetensors_file(one("\"F32\"", "[0,4611686018427387904,4]", "[0,0]"), "")), "");
+  EXPECT_EQ(refusal(safetensors_file(one("\"F32\"", "[0,4611686018427387904,4]", "[0,0]"), "")),
+            "");
 }
 
 TEST(Safetensors, OffsetsThatLie) {
@@ -347,10 +355,10 @@ TEST_F(SafetensorsIndex, IndexesThatAreNoIndex) {
 
 TEST_F(SafetensorsIndex, ShardNamesStayInTheDirectory) {
   dir_.write("plain.bin", "");
-  for (const char* shard :
-       {"\"../a.safetensors\"", "\"./a.safetensors\"", "\"/tmp/a.safetensors\"", "\"sub/a.safetensors\"",
-        "\"a.safetensors\\u0000.safetensors\"", "\"..\"", "\"\"", "\".safetensors\"", "\"i.json\"",
-        "\"plain.bin\"", "\"a.SAFETENSORS\"", "7", "null", "[\"a.safetensors\"]", "{}"}) {
+  for (const char* shard : {"\"../a.safetensors\"", "\"./a.safetensors\"", "\"/tmp/a.safetensors\"",
+                            "\"sub/a.safetensors\"", "\"a.safetensors\\u0000.safetensors\"",
+                            "\"..\"", "\"\"", "\".safetensors\"", "\"i.json\"", "\"plain.bin\"",
+                            "\"a.SAFETENSORS\"", "7", "null", "[\"a.safetensors\"]", "{}"}) {
     EXPECT_THAT(refusal_of(fmt::format(R"({{"weight_map":{{"x":{}}}}})", shard)),
                 AllOf(StartsWith(dir_.file("i.json")), HasSubstr("weight_map[\"x\"] is "),
                       HasSubstr("expected the name of a .safetensors file in the same directory")))

@@ -1,4 +1,5 @@
-// What tests of file readers share: a directory that disappears, and safetensors files made in place.
+// What tests of file readers share: a directory that disappears, and safetensors files made in
+// place.
 //
 // Owns no assertions. Not compiled into the library: only *_test.cc include it.
 #pragma once

@@ -1,5 +1,5 @@
-// WeightSource: values at every alignment, FP8 with its scales, lifetimes, and the messages for tensors
-// that are not what a model asks for.
+// WeightSource: values at every alignment, FP8 with its scales, lifetimes, and the messages for
+// tensors that are not what a model asks for.
 #include "io/weight_source.h"
 
 #include <gmock/gmock.h>
@@ -17,11 +17,11 @@
 namespace fathom {
 namespace {
 
+using test::bytes_of;
+using test::safetensors_file;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using test::bytes_of;
-using test::safetensors_file;
 
 class MemoryWeights : public WeightSource {
  public:
@@ -37,7 +37,8 @@ class MemoryWeights : public WeightSource {
     const auto it = tensors_.find(name);
     return it == tensors_.end() ? nullptr : &it->second;
   }
-  void for_each(const std::function<void(const std::string&, const StoredTensor&)>&) const override {}
+  void for_each(
+      const std::function<void(const std::string&, const StoredTensor&)>&) const override {}
   std::string description() const override { return "m.safetensors"; }
 
  private:
@@ -124,8 +125,9 @@ TEST(WeightSource, ErrorsNameTensorSeenAndExpected) {
   EXPECT_THAT(error_of(w.vector("b", 4)), AllOf(HasSubstr("'b' is missing"), HasSubstr("[4]")));
   EXPECT_THAT(error_of(w.matrix("a", 3, 2)), HasSubstr("'a' has shape [2, 3], expected [3, 2]"));
   EXPECT_THAT(error_of(w.vector("a", 5)), HasSubstr("'a' has shape [2, 3], expected [5]"));
-  EXPECT_THAT(error_of(w.matrix("i", 2, 1)),
-              AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16, BF16 or F8_E4M3")));
+  EXPECT_THAT(
+      error_of(w.matrix("i", 2, 1)),
+      AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16, BF16 or F8_E4M3")));
   EXPECT_THAT(error_of(w.vector("i", 2)),
               AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16 or BF16")));
   EXPECT_THAT(error_of(w.vector("fp8", 4)), HasSubstr("'fp8' has type F8_E4M3, expected"));
@@ -165,9 +167,8 @@ TEST(WeightSource, BlocksOfOneElementAndBlocksWiderThanTheMatrix) {
   const auto a = each.matrix("w", 2, 3);
   ASSERT_TRUE(a) << a.error().message;
   EXPECT_EQ(a->scale_stride, 3);
-  MemoryWeights whole({{"w", "F8_E4M3", {2, 3}, fp8},
-                       {"w_scale_inv", "F32", {1, 1}, bytes_of<float>({1})}},
-                      0);
+  MemoryWeights whole(
+      {{"w", "F8_E4M3", {2, 3}, fp8}, {"w_scale_inv", "F32", {1, 1}, bytes_of<float>({1})}}, 0);
   whole.set_scale_block(1 << 20, 1 << 20);
   const auto b = whole.matrix("w", 2, 3);
   ASSERT_TRUE(b) << b.error().message;

@@ -28,6 +28,7 @@ bool utf8_is_valid(std::string_view text);
 // Replaces each maximal invalid part by U+FFFD.
 std::string utf8_sanitize(std::string_view text);
 
+// Appends the character; U+FFFD for what is none (surrogates, values above U+10FFFF).
 void utf8_append(std::string& out, char32_t code_point);
 
 }  // namespace fathom

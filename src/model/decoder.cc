@@ -28,8 +28,13 @@ Result<DecoderConfig> read_decoder_config(const JsonReader& r) {
 
 Result<WeightView> optional_vector(const WeightSource& weights, bool wanted, const std::string& name,
                                  int64_t size) {
-  if (!wanted) return WeightView{};
-  return weights.vector(name, size);
+  if (wanted) return weights.vector(name, size);
+  if (const StoredTensor* t = weights.find(name)) {
+    return invalid_argument(
+        fmt::format("{}: tensor '{}' of shape {} is there, expected none by the configuration",
+                    t->file, name, shape_string(t->shape)));
+  }
+  return WeightView{};
 }
 
 Result<SwigluWeights> load_swiglu(const WeightSource& weights, const std::string& prefix,
@@ -44,6 +49,30 @@ Result<SwigluWeights> load_swiglu(const WeightSource& weights, const std::string
   return w;
 }
 
+namespace {
+
+// A wrong num_hidden_layers could load and answer nonsense: without the last layers, or with the MTP
+// module, which stands behind them under the next number, as one of them.
+Status check_layer_count(const ModelFiles& files, int64_t num_hidden_layers) {
+  const auto tensor = [&](int64_t layer, std::string_view name) {
+    const std::string full = layer_prefix(layer) + std::string(name);
+    return files.weights->has(full) ? full : "";
+  };
+  const JsonReader reader(*files.config, files.config_path);
+  const auto bad = [&](std::string_view relation, const std::string& name) {
+    return reader.bad("num_hidden_layers", fmt::format("{}: {} has tensor '{}'", relation,
+                                                       files.weights->description(), name));
+  };
+  const std::string own_mtp = tensor(num_hidden_layers - 1, "eh_proj.weight");
+  if (!own_mtp.empty()) return bad("fewer, as layers of an MTP module do not count", own_mtp);
+  const std::string next = tensor(num_hidden_layers, "input_layernorm.weight");
+  if (!next.empty() && tensor(num_hidden_layers, "eh_proj.weight").empty())
+    return bad("more", next);
+  return {};
+}
+
+}  // namespace
+
 Status Decoder::load_decoder(const ModelFiles& files, const DecoderConfig& config) {
   config_ = config;
   info_.name = files.name;
@@ -53,6 +82,7 @@ Status Decoder::load_decoder(const ModelFiles& files, const DecoderConfig& confi
   info_.num_layers = config.num_hidden_layers;
   info_.max_context_tokens = config.max_position_embeddings;
   const WeightSource& w = *files.weights;
+  FATHOM_TRY_STATUS(check_layer_count(files, config.num_hidden_layers));
   FATHOM_TRY(embed_tokens_,
              w.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size));
   FATHOM_TRY(norm_, w.vector("model.norm.weight", config.hidden_size));

@@ -70,7 +70,8 @@ class Decoder : public Model {
 // "model.layers.N."
 std::string layer_prefix(int64_t layer);
 
-// A vector of `size` elements if `wanted`, else an undefined view.
+// A vector of `size` elements if `wanted`, else an undefined view. A tensor that the file has and the
+// configuration does not want is an error: the model would compute something else without it.
 Result<WeightView> optional_vector(const WeightSource& weights, bool wanted, const std::string& name,
                                  int64_t size);
 

@@ -100,8 +100,14 @@ Status MlaDecoder::load_mixture(const WeightSource& w, const std::string& m, Lay
                                                  moe_.moe_intermediate_size, false));
     l.experts.push_back(expert);
   }
+  const std::string shared = m + "shared_experts.";
+  if (moe_.n_shared_experts == 0 && w.has(shared + "gate_proj.weight")) {
+    return invalid_argument(
+        fmt::format("{}: tensor '{}gate_proj.weight' is there, expected none: n_shared_experts is 0",
+                    w.description(), shared));
+  }
   if (moe_.n_shared_experts > 0) {
-    FATHOM_TRY(l.shared, load_swiglu(w, m + "shared_experts.", hidden,
+    FATHOM_TRY(l.shared, load_swiglu(w, shared, hidden,
                                      moe_.moe_intermediate_size * moe_.n_shared_experts, false));
   }
   return {};

@@ -1,7 +1,7 @@
 // What tests of file readers share: a directory that disappears, and safetensors files made in
 // place.
 //
-// Owns no assertions. Not compiled into the library: only *_test.cc include it.
+// Owns no assertions. Not compiled into the library: only tests and fuzzers include it.
 #pragma once
 
 #include <fmt/format.h>
@@ -23,8 +23,8 @@ namespace fathom::test {
 // An empty directory, removed with everything in it at the end.
 class TempDir {
  public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "fathom_test_XXXXXX").string();
+  explicit TempDir(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string pattern = (parent / "fathom_test_XXXXXX").string();
     FATHOM_CHECK(::mkdtemp(pattern.data()) != nullptr) << pattern;
     path_ = pattern;
   }

@@ -43,8 +43,13 @@ Status run(const Options& o) {
   if (!o.tools.empty()) {
     FATHOM_TRY(options.tools_json, read_file(o.tools, limits::kMaxPromptBytes));
   }
-  FATHOM_TRY(const std::string prompt, render_chat(family, messages, options));
-  std::fwrite(prompt.data(), 1, prompt.size(), stdout);
+  auto prompt = render_chat(family, messages, options);
+  if (!prompt) {
+    const bool in_tools = prompt.error().message.starts_with("tools");
+    return Error{prompt.error().code,
+                 fmt::format("{}: {}", in_tools ? o.tools : o.messages, prompt.error().message)};
+  }
+  std::fwrite(prompt->data(), 1, prompt->size(), stdout);
   return {};
 }
 

@@ -79,8 +79,14 @@ Result<std::vector<Problem>> read_problems(const LoadedModel& model, const std::
     ++number;
     begin = end + 1;
     if (strip(line).empty()) continue;
-    FATHOM_TRY(Problem p, read_problem(model, line, fmt::format("{} line {}", path, number)));
-    problems.push_back(std::move(p));
+    const std::string where = fmt::format("{} line {}", path, number);
+    auto problem = read_problem(model, line, where);
+    if (!problem) {
+      Error error = std::move(problem).error();
+      if (!error.message.starts_with(where)) error.message = where + ": " + error.message;
+      return error;
+    }
+    problems.push_back(*std::move(problem));
   }
   if (problems.empty()) return invalid_argument(path + ": no problems, expected lines of JSON");
   return problems;

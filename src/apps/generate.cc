@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/app.h"
+#include "base/limits.h"
 #include "engine/engine.h"
 
 namespace fathom {
@@ -19,13 +20,13 @@ struct Options {
 Status run(const Options& o) {
   FATHOM_TRY(std::vector<int32_t> tokens, read_token_file(o.tokens));
   FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  if (!o.print_ids && loaded.tokenizer == nullptr) {
+    return not_found(loaded.files.directory +
+                     "/tokenizer.json: no such file; text needs a tokenizer, --print-ids does without");
+  }
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
   CpuOps ops(ops_options);
   const auto wanted = static_cast<int64_t>(tokens.size()) + o.count;
-  if (wanted > loaded.model->info().max_context_tokens) {
-    fmt::print(stderr, "fathom: note: {} tokens are more than the model's context of {}\n", wanted,
-               loaded.model->info().max_context_tokens);
-  }
   FATHOM_TRY(auto engine, Engine::create(*loaded.model, ops,
                                          {.cache_tokens = wanted,
                                           .max_batch_tokens = o.chunk,
@@ -33,6 +34,10 @@ Status run(const Options& o) {
   FATHOM_TRY_STATUS(engine->submit({.prompt = std::move(tokens),
                                     .sampling = o.sampling,
                                     .max_tokens = o.count}));
+  if (wanted > loaded.model->info().max_context_tokens) {
+    fmt::print(stderr, "fathom: note: {} tokens are more than the model's context of {}\n", wanted,
+               loaded.model->info().max_context_tokens);
+  }
   std::vector<TokenEvent> events;
   while (engine->step(events)) {
   }
@@ -45,8 +50,7 @@ Status run(const Options& o) {
     fmt::print("{}\n", fmt::join(ids, " "));
     return {};
   }
-  FATHOM_TRY(const Tokenizer* tokenizer, require_tokenizer(loaded));
-  FATHOM_TRY(const std::string text, tokenizer->decode(ids));
+  FATHOM_TRY(const std::string text, loaded.tokenizer->decode(ids));
   fmt::print("{}\n", text);
   return {};
 }
@@ -58,9 +62,12 @@ Action add_generate(CLI::App& program, CLI::App*& command) {
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();
   command->add_option("--tokens", o->tokens, "File of whitespace-separated token ids")->required();
-  command->add_option("-n", o->count, "Tokens to generate")->required()->check(CLI::PositiveNumber);
+  command->add_option("-n", o->count, "Tokens to generate")
+      ->required()
+      ->check(CLI::Range(int64_t{1}, limits::kMaxContextTokens));
   command->add_option("--temperature", o->sampling.temperature, "0 = the likeliest token (default 0)");
-  command->add_option("--seed", o->sampling.seed, "Seed of the draw");
+  command->add_option("--seed", o->sampling.seed, "Seed of the draw")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--chunk", o->chunk, "Prompt tokens a step (default 512)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_flag("--print-ids", o->print_ids, "Print ids on one line instead of text");

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <new>
 
 #include "apps/app.h"
@@ -14,6 +15,14 @@ constexpr std::array<AddCommand, 10> kCommands = {
     add_logits, add_eval, add_perplexity, add_doctor, add_version,
 };
 
+// Output that did not reach its file (a full disk) is a failure, even where the command succeeded.
+int flush_output(int code) {
+  std::cout.flush();
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout) return code;
+  std::fprintf(stderr, "fathom: cannot write to standard output (disk full?)\n");
+  return kExitFailed;
+}
+
 int run_program(int argc, char** argv) {
   CLI::App program{"fathom runs DeepSeek models on your own machines.", "fathom"};
   program.require_subcommand(1);
@@ -25,12 +34,18 @@ int run_program(int argc, char** argv) {
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return program.exit(error) == 0 ? kExitOk : kExitBadInput;
+    // Without this, a mistyped command would only be told that one is required.
+    if (const auto words = program.remaining();
+        program.get_subcommands().empty() && error.get_exit_code() != 0 && !words.empty()) {
+      std::fprintf(stderr, "fathom: no command or flag '%s'; fathom --help lists them\n", words[0].c_str());
+      return kExitBadInput;
+    }
+    return program.exit(error) == 0 ? flush_output(kExitOk) : kExitBadInput;
   }
   for (std::size_t i = 0; i < kCommands.size(); ++i) {
     if (!commands[i]->parsed()) continue;
     const Status status = actions[i]();
-    if (status) return kExitOk;
+    if (status) return flush_output(kExitOk);
     std::fflush(stdout);
     std::fprintf(stderr, "fathom: %s\n", status.error().message.c_str());
     return exit_code(status.error());

@@ -1,6 +1,7 @@
 // fathom run: one answer, or a conversation on the terminal.
 #include <editline/readline.h>
 #include <fmt/format.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <clocale>
@@ -198,30 +199,71 @@ constexpr const char* kHelp =
     "/reset        forget the conversation\n"
     "/save FILE    write the conversation as JSON (OpenAI's message form)\n"
     "/exit         leave (so does Ctrl-D)\n"
-    "Ctrl-C stops an answer. A line that ends in \\ goes on in the next one.\n";
+    "Ctrl-C stops an answer or drops the line. A line that ends in \\ goes on in the next one.\n";
 
-// A line from the terminal with editing and history, or from a pipe. nullopt at the end.
+// What Ctrl-C does while a line is typed.
+int drop_line(int, int) {
+  interrupted = 1;
+  ::rl_done = 1;
+  return 0;
+}
+
+void start_editor() {
+  std::setlocale(LC_CTYPE, "");
+  ::rl_initialize();
+  ::rl_add_defun("drop-line", drop_line, 'C' & 0x1F);
+}
+
+// While it lives, Ctrl-C is a key like others. As a signal the editor would swallow it or take it for the
+// end of the input, depending on the moment.
+class InterruptIsAKey {
+ public:
+  InterruptIsAKey() : changed_(::tcgetattr(STDIN_FILENO, &before_) == 0) {
+    termios without = before_;
+    without.c_cc[VINTR] = _POSIX_VDISABLE;
+    if (changed_) ::tcsetattr(STDIN_FILENO, TCSANOW, &without);
+  }
+  ~InterruptIsAKey() {
+    if (changed_) ::tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+  }
+  InterruptIsAKey(const InterruptIsAKey&) = delete;
+  InterruptIsAKey& operator=(const InterruptIsAKey&) = delete;
+
+ private:
+  termios before_{};
+  bool changed_;
+};
+
+// A line from the terminal with editing and history, or from a pipe. nullopt at the end; `interrupted`
+// is set if the line was dropped.
 std::optional<std::string> read_line(bool terminal, const char* prompt) {
   if (!terminal) {
     std::string line;
     if (!std::getline(std::cin, line)) return std::nullopt;
     return line;
   }
+  const InterruptIsAKey interrupt_is_a_key;
   char* line = ::readline(prompt);
-  if (line == nullptr) return std::nullopt;
+  if (line == nullptr) {
+    if (interrupted == 0) return std::nullopt;
+    fmt::print("^C\n");
+    return std::string();
+  }
   std::string out = line;
   std::free(line);
   if (!out.empty()) ::add_history(out.c_str());
   return out;
 }
 
-// One message: lines joined while they end in a backslash.
+// One message: lines joined while they end in a backslash. Empty if it was dropped.
 std::optional<std::string> read_message(bool terminal) {
+  interrupted = 0;
   auto text = read_line(terminal, ">>> ");
   while (text && text->ends_with('\\')) {
     text->back() = '\n';
     const auto more = read_line(terminal, "... ");
     if (!more) break;
+    if (interrupted != 0) return std::string();
     *text += *more;
   }
   return text;
@@ -255,8 +297,7 @@ bool command(Session& session, const std::string& line) {
 Status chat(Session& session, const LoadedModel& model) {
   const bool terminal = ::isatty(STDIN_FILENO) != 0;
   if (terminal) {
-    std::setlocale(LC_CTYPE, "");
-    ::rl_initialize();
+    start_editor();
     fmt::print("{} is ready. /help lists commands, Ctrl-D leaves.\n", model.model->info().name);
   }
   while (true) {
@@ -305,12 +346,15 @@ Action add_run(CLI::App& program, CLI::App*& command) {
   CLI::Option* prompt = command->add_option("-p,--prompt", o->prompt, "Ask this and leave");
   command->add_option("--system", o->system, "System prompt");
   command->add_option("--temperature", o->temperature, "0 = the likeliest token (default: the model's)");
-  command->add_option("--top-k", o->top_k, "Keep the k likeliest tokens");
+  command->add_option("--top-k", o->top_k, "Keep the k likeliest tokens")
+      ->check(CLI::Range(int64_t{0}, limits::kMaxVocab));
   command->add_option("--top-p", o->top_p, "Keep the likeliest tokens up to this probability");
   command->add_option("--min-p", o->min_p, "Keep tokens with this share of the best one's probability");
   command->add_option("--repetition-penalty", o->repetition_penalty, "1 = off");
-  command->add_option("--seed", o->seed, "Seed: the same one gives the same answer");
-  command->add_option("--stop", o->stops, "Stop before this text (may be given several times)");
+  command->add_option("--seed", o->seed, "Seed: the same one gives the same answer")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--stop", o->stops, "Stop before this text, in the reasoning too (may be given several times)")
+      ->allow_extra_args(false);
   command->add_option("--max-tokens", o->max_tokens, "Longest answer (default: what the context leaves)")
       ->check(CLI::PositiveNumber);
   command->add_option("--ctx", o->context, "Tokens of context (default: the model's, at most 8192)")

@@ -124,7 +124,8 @@ TEST(KvCacheTest, LargeReservationsAreUsableAtBothEnds) {
 
 TEST(KvCacheTest, AbsurdSizesAreErrors) {
   const std::vector<KvLayerSpec> deep(4096, KvLayerSpec{int64_t{1} << 40});
-  for (const int64_t tokens : {INT64_MAX, INT64_MAX - 63, int64_t{1} << 62, int64_t{1} << 40, int64_t{1} << 34}) {
+  for (const int64_t tokens : {INT64_MAX, INT64_MAX - 63, int64_t{1} << 62, int64_t{1} << 40,
+                               int64_t{1} << 34}) {
     for (const auto& layers : {kLayers, deep}) {
       const auto cache = KvCache::create(layers, tokens);
       ASSERT_FALSE(cache) << tokens;

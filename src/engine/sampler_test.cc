@@ -260,8 +260,10 @@ TEST(SamplerTest, PenaltiesThatOverflowStillGiveAToken) {
   const std::vector<int32_t> prompt = {0, 1, 2};
   for (const SamplingParams& params :
        {SamplingParams{.temperature = 0, .repetition_penalty = 1e-3f},
-        SamplingParams{.repetition_penalty = 1e-3f}, SamplingParams{.top_k = 2, .repetition_penalty = 1e-3f},
-        SamplingParams{.temperature = 0, .repetition_penalty = 1e3f}, SamplingParams{.repetition_penalty = 1e3f},
+        SamplingParams{.repetition_penalty = 1e-3f},
+        SamplingParams{.top_k = 2, .repetition_penalty = 1e-3f},
+        SamplingParams{.temperature = 0, .repetition_penalty = 1e3f},
+        SamplingParams{.repetition_penalty = 1e3f},
         SamplingParams{.top_p = 0.5f, .repetition_penalty = 1e3f}}) {
     for (const std::vector<float>& logits :
          {std::vector<float>{1, 3e38f, 2}, {-3e38f, -3e38f, -3e38f}, {3e38f, 2e38f, -3e38f}}) {

@@ -48,6 +48,7 @@ class MemoryWeights : public WeightSource {
 
 std::vector<float> values(const WeightView& w) {
   EXPECT_EQ(w.dtype, DType::kF32);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(w.data) % alignof(float), 0u);
   const auto* p = reinterpret_cast<const float*>(w.data);
   return {p, p + w.rows * w.cols};
 }
@@ -77,6 +78,7 @@ TEST(WeightSource, ReadsTheSameAtEveryAlignment) {
     const auto bf16 = w.matrix("bf16", 1, 3);
     ASSERT_TRUE(bf16);
     EXPECT_EQ(bf16->dtype, DType::kBF16);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(bf16->data) % 2, 0u);
     EXPECT_EQ(reinterpret_cast<const uint16_t*>(bf16->data)[2], 0x4049);
     const auto fp8 = w.matrix("fp8", 3, 2);
     ASSERT_TRUE(fp8) << fp8.error().message;

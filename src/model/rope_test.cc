@@ -115,9 +115,13 @@ TEST(Rope, YarnFieldsAndDefaults) {
   const RopeTable exact = yarn(original + R"(,"truncate":false)");
   EXPECT_NEAR(exact.inverse_frequencies[2], 0.08539863663460479, 1e-13);
   EXPECT_NEAR(exact.inverse_frequencies[4], 0.0035569715211294347, 1e-13);
-  // Both ends of the ramp in one place: no division by zero.
-  for (const double f : yarn(R"(,"original_max_position_embeddings":1)").inverse_frequencies)
-    EXPECT_TRUE(std::isfinite(f) && f > 0) << f;
+  // Both ends of the ramp at 0 (corr(1) = -0.04 for a context of 6): no division by zero.
+  const RopeTable step = yarn(R"(,"original_max_position_embeddings":6)");
+  for (std::size_t i = 0; i < 8; ++i) {
+    EXPECT_NEAR(step.inverse_frequencies[i],
+                std::pow(10.0, -0.5 * static_cast<double>(i)) / (i == 0 ? 1 : 4), 1e-15);
+  }
+  // Ends in the wrong order, from betas in the wrong order: some finite table.
   for (const double f : yarn(R"(,"beta_fast":1,"beta_slow":1000000)").inverse_frequencies)
     EXPECT_TRUE(std::isfinite(f) && f > 0) << f;
 }

@@ -162,7 +162,8 @@ class ModelTest(BadInputTest):
             return lambda header: header[name].update(fields)
         for lie in [change(shape=[256, 97]), change(shape=[2**62, 2**62]), change(shape=[-1, -96]),
                     change(shape="wide"), change(dtype="F64"), change(dtype=16),
-                    change(data_offsets=[0, 2**60]), change(data_offsets=[10, 2]), change(data_offsets=[-2, 0]), change(data_offsets=[1]),
+                    change(data_offsets=[0, 2**60]), change(data_offsets=[10, 2]),
+                    change(data_offsets=[-2, 0]), change(data_offsets=[1]),
                     lambda header: header.update({name: None})]:
             self.refuse("info", self.damaged_header(lie), names=["model.safetensors", name])
         self.refuse("info", self.damaged_header(lambda header: header.pop(name) and None),
@@ -220,7 +221,8 @@ class ModelTest(BadInputTest):
 class DataTest(BadInputTest):
     def test_token_files(self):
         for text, word in [("", "token"), ("  \n", "token"), ("1 two 3", "two"), ("1 -2", "-2"),
-                           ("1.5", "1.5"), ("1,2", "1,2"), ("99999", "99999"), ("1 " + "9" * 30, "999"), ("\0\0", "ids.txt")]:
+                           ("1.5", "1.5"), ("1,2", "1,2"), ("99999", "99999"),
+                           ("1 " + "9" * 30, "999"), ("\0\0", "ids.txt")]:
             file = self.tokens(text)
             self.refuse("generate", SMALL, "--tokens", file, "-n", 1, "--print-ids", names=word)
             self.refuse("logits", SMALL, "--tokens", file, "--out", self.tmp / "out", names=word)

@@ -21,8 +21,8 @@ bool is_plain_name(const std::string& s) {
   return s.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;
 }
 
-// Where bundled models may stand: $FATHOM_MODELS, beside the program, above it (a build tree), in its
-// installation, in the current directory.
+// Where bundled models may stand: $FATHOM_MODELS, beside the program, above it (a build tree), in
+// its installation, in the current directory.
 std::vector<std::string> model_roots() {
   namespace fs = std::filesystem;
   std::vector<std::string> roots;
@@ -32,7 +32,8 @@ std::vector<std::string> model_roots() {
   fs::path dir = fs::read_symlink("/proc/self/exe", ec).parent_path();
   if (!ec) {
     roots.push_back((dir.parent_path() / "share/fathom/models").string());
-    for (; dir.has_relative_path(); dir = dir.parent_path()) roots.push_back((dir / "models").string());
+    for (; dir.has_relative_path(); dir = dir.parent_path())
+      roots.push_back((dir / "models").string());
   }
   roots.emplace_back("models");
   return roots;
@@ -43,8 +44,9 @@ std::vector<std::string> model_roots() {
 void page_in(const WeightSource& weights) {
   if (::isatty(STDERR_FILENO) == 0) return;
   int64_t total = 0;
-  weights.for_each(
-      [&](const std::string&, const StoredTensor& t) { total += static_cast<int64_t>(t.data.size()); });
+  weights.for_each([&](const std::string&, const StoredTensor& t) {
+    total += static_cast<int64_t>(t.data.size());
+  });
   const int64_t memory = static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
   if (total > memory / 10 * 8) return;  // it would only push its own pages out again
   Progress progress("loading", total, "B");
@@ -64,10 +66,10 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const ModelFiles& files, int64
   if (files.tokenizer_path.empty()) return std::unique_ptr<Tokenizer>();
   FATHOM_TRY(auto tokenizer, Tokenizer::load(files.tokenizer_path));
   if (vocab_size > 0 && tokenizer->vocab_size() > vocab_size) {
-    return invalid_argument(fmt::format("{}: the largest token id is {}, expected less than {} "
-                                        "(vocab_size in {})",
-                                        files.tokenizer_path, tokenizer->vocab_size() - 1, vocab_size,
-                                        files.config_path));
+    return invalid_argument(fmt::format(
+        "{}: the largest token id is {}, expected less than {} "
+        "(vocab_size in {})",
+        files.tokenizer_path, tokenizer->vocab_size() - 1, vocab_size, files.config_path));
   }
   return tokenizer;
 }
@@ -78,9 +80,11 @@ int exit_code(const Error& error) {
   switch (error.code) {
     case ErrorCode::kInvalidArgument:
     case ErrorCode::kNotFound:
-    case ErrorCode::kResourceLimit: return kExitBadInput;
+    case ErrorCode::kResourceLimit:
+      return kExitBadInput;
     case ErrorCode::kUnavailable:
-    case ErrorCode::kInternal: return kExitFailed;
+    case ErrorCode::kInternal:
+      return kExitFailed;
   }
   return kExitFailed;
 }
@@ -88,8 +92,9 @@ int exit_code(const Error& error) {
 void ComputeFlags::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "Threads to compute with (default: all CPUs)")
       ->check(CLI::Range(1, limits::kMaxThreads));
-  command.add_option("--compute", compute,
-                     "Precision of matrix inputs: f32, bf16 or int8 (default f32)")
+  command
+      .add_option("--compute", compute,
+                  "Precision of matrix inputs: f32, bf16 or int8 (default f32)")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}));
 }
 
@@ -112,10 +117,11 @@ Result<std::string> resolve_model(const std::string& model) {
     }
     tried = " and no bundled model has that name";
   }
-  return not_found(fmt::format(
-      "{}: no such file or directory{} (expected a model directory, a .safetensors file, or a bundled "
-      "name such as nano)",
-      model, tried));
+  return not_found(
+      fmt::format("{}: no such file or directory{} (expected a model directory, a .safetensors "
+                  "file, or a bundled "
+                  "name such as nano)",
+                  model, tried));
 }
 
 Result<LoadedModel> load(const std::string& model) {
@@ -140,7 +146,8 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& model) {
 
 Result<const Tokenizer*> require_tokenizer(const LoadedModel& model) {
   if (model.tokenizer == nullptr)
-    return not_found(model.files.directory + "/tokenizer.json: no such file; text needs a tokenizer");
+    return not_found(model.files.directory +
+                     "/tokenizer.json: no such file; text needs a tokenizer");
   return static_cast<const Tokenizer*>(model.tokenizer.get());
 }
 
@@ -162,8 +169,8 @@ Result<std::vector<int32_t>> parse_token_ids(std::string_view text, const std::s
     if (ec != std::errc() || (next < end && !is_space(*next)) || id < 0) {
       const char* word_end = p;
       while (word_end < end && !is_space(*word_end) && word_end - p < 20) ++word_end;
-      return invalid_argument(fmt::format("{}: '{}' at byte {}, expected a token id (0 or more)", source,
-                                          std::string(p, word_end), p - text.data()));
+      return invalid_argument(fmt::format("{}: '{}' at byte {}, expected a token id (0 or more)",
+                                          source, std::string(p, word_end), p - text.data()));
     }
     ids.push_back(id);
     p = next;
@@ -195,12 +202,12 @@ void Progress::set(int64_t done, const std::string& note) {
   const double left = share > 0.01 ? elapsed / share - elapsed : 0;
   std::string bar;
   for (int i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
-  const std::string amount =
-      unit_ == "B" ? fmt::format("{:.1f}/{:.1f} GB", static_cast<double>(done) * 1e-9,
-                                 static_cast<double>(total_) * 1e-9)
-                   : fmt::format("{}/{} {}", done, total_, unit_);
-  fmt::print(stderr, "\r\033[K{} {} {:3.0f}% {} {:.0f}s left {}", label_, bar, share * 100, amount, left,
-             note);
+  const std::string amount = unit_ == "B"
+                                 ? fmt::format("{:.1f}/{:.1f} GB", static_cast<double>(done) * 1e-9,
+                                               static_cast<double>(total_) * 1e-9)
+                                 : fmt::format("{}/{} {}", done, total_, unit_);
+  fmt::print(stderr, "\r\033[K{} {} {:3.0f}% {} {:.0f}s left {}", label_, bar, share * 100, amount,
+             left, note);
   std::fflush(stderr);
 }
 

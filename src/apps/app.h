@@ -55,8 +55,8 @@ Result<std::string> resolve_model(const std::string& model);
 struct LoadedModel {
   ModelFiles files;
   std::unique_ptr<Model> model;
-  std::unique_ptr<Tokenizer> tokenizer;      // null if the model has none
-  std::optional<ChatFamily> chat_family;     // none if nothing fits
+  std::unique_ptr<Tokenizer> tokenizer;   // null if the model has none
+  std::optional<ChatFamily> chat_family;  // none if nothing fits
 };
 // Opens MODEL, checks it and, on a terminal, shows progress while its pages come in from the disk.
 Result<LoadedModel> load(const std::string& model);

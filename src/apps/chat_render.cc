@@ -23,10 +23,11 @@ Result<ChatFamily> family_of(const std::string& name) {
   FATHOM_TRY(const ModelFiles files, open_model_files(*path));
   const auto detected = detect_chat_family(files.chat_template, files.model_type);
   if (!detected) {
-    return invalid_argument(fmt::format(
-        "{}: its chat template is none that fathom knows; name a family instead (fathom chat-render "
-        "--help)",
-        files.directory));
+    return invalid_argument(
+        fmt::format("{}: its chat template is none that fathom knows; name a family instead "
+                    "(fathom chat-render "
+                    "--help)",
+                    files.directory));
   }
   return *detected;
 }
@@ -62,15 +63,17 @@ Action add_chat_render(CLI::App& program, CLI::App*& command) {
   for (const ChatFamily f : all_chat_families())
     families += (families.empty() ? "" : ", ") + std::string(chat_family_name(f));
   command->add_option("MODEL", o->model, "Model, or a family: " + families)->required();
-  command->add_option("--messages", o->messages, "JSON list of messages in OpenAI's form")->required();
+  command->add_option("--messages", o->messages, "JSON list of messages in OpenAI's form")
+      ->required();
   command->add_option("--tools", o->tools, "JSON list of tools in OpenAI's form");
   auto* on = command->add_flag("--thinking", o->thinking, "Switch thinking on");
   command->add_flag("--no-thinking", o->no_thinking, "Switch thinking off")->excludes(on);
   command->add_flag("--no-generation-prompt", o->no_generation_prompt,
                     "Do not open the assistant's answer");
   command->add_flag("--continue", o->continue_final, "End inside the last message");
-  command->footer("Example:\n  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' > m.json\n"
-                  "  fathom chat-render deepseek_v31 --messages m.json --thinking");
+  command->footer(
+      "Example:\n  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' > m.json\n"
+      "  fathom chat-render deepseek_v31 --messages m.json --thinking");
   return [o] { return run(*o); };
 }
 

@@ -30,8 +30,8 @@ std::string cpu_features() {
   std::istringstream words(proc_value("/proc/cpuinfo", "flags"));
   std::string found;
   for (std::string word; words >> word;) {
-    for (const char* wanted : {"sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16",
-                               "avx_vnni", "amx_int8", "asimddp", "i8mm", "bf16"}) {
+    for (const char* wanted : {"sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_vnni",
+                               "avx512_bf16", "avx_vnni", "amx_int8", "asimddp", "i8mm", "bf16"}) {
       if (word == wanted) found += (found.empty() ? "" : " ") + word;
     }
   }
@@ -55,15 +55,17 @@ Status run() {
   utsname system{};
   ::uname(&system);
   const CpuOps ops;
-  fmt::print("fathom {} on {} {} ({})\n", FATHOM_VERSION, system.sysname, system.release, system.machine);
+  fmt::print("fathom {} on {} {} ({})\n", FATHOM_VERSION, system.sysname, system.release,
+             system.machine);
   fmt::print("cpu       {}\n", proc_value("/proc/cpuinfo", "model name"));
   fmt::print("          {} of {} processors usable; {}\n", default_thread_count(),
              ::sysconf(_SC_NPROCESSORS_CONF), cpu_features());
   fmt::print("memory    {} in all, {} available{}\n", gib(proc_value("/proc/meminfo", "MemTotal")),
              gib(proc_value("/proc/meminfo", "MemAvailable")), cgroup_limit());
   const bool nvidia = std::filesystem::exists("/proc/driver/nvidia/version");
-  fmt::print("gpu       {}\n", nvidia ? "an NVIDIA driver is loaded; this build computes on the CPU only"
-                                      : "none found");
+  fmt::print(
+      "gpu       {}\n",
+      nvidia ? "an NVIDIA driver is loaded; this build computes on the CPU only" : "none found");
   fmt::print("compute   {}, float32\n", ops.description());
   const auto nano = resolve_model("nano");
   fmt::print("models    bundled model nano: {}\n", nano ? *nano : "not found (set FATHOM_MODELS)");
@@ -73,7 +75,8 @@ Status run() {
 }  // namespace
 
 Action add_doctor(CLI::App& program, CLI::App*& command) {
-  command = program.add_subcommand("doctor", "What fathom sees of this machine and what it will use");
+  command =
+      program.add_subcommand("doctor", "What fathom sees of this machine and what it will use");
   command->footer("Example:\n  fathom doctor");
   return [] { return run(); };
 }

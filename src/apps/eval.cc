@@ -25,9 +25,9 @@ struct Options {
 
 struct Problem {
   std::string task;
-  std::string answer;               // what is right
+  std::string answer;  // what is right
   std::vector<int32_t> prompt;
-  bool thinks = false;              // the answer follows </think>
+  bool thinks = false;  // the answer follows </think>
   std::vector<int32_t> output;
 };
 
@@ -43,7 +43,8 @@ std::string strip(std::string_view s) {
 }
 
 // A line: {task, messages | prompt, answer}. A prompt is raw text behind the begin token.
-Result<Problem> read_problem(const LoadedModel& model, const std::string& line, const std::string& where) {
+Result<Problem> read_problem(const LoadedModel& model, const std::string& line,
+                             const std::string& where) {
   FATHOM_TRY(const nlohmann::json value, parse_json(line, where));
   if (!value.is_object()) return invalid_argument(where + ": expected an object");
   const JsonReader reader(value, where);
@@ -52,15 +53,17 @@ Result<Problem> read_problem(const LoadedModel& model, const std::string& line, 
   FATHOM_TRY(p.answer, reader.string("answer"));
   if (reader.has("prompt")) {
     FATHOM_TRY(const std::string prompt, reader.string("prompt"));
-    if (model.files.bos_token_id) p.prompt.push_back(static_cast<int32_t>(*model.files.bos_token_id));
+    if (model.files.bos_token_id)
+      p.prompt.push_back(static_cast<int32_t>(*model.files.bos_token_id));
     FATHOM_TRY(const auto ids, model.tokenizer->encode(prompt));
     p.prompt.insert(p.prompt.end(), ids.begin(), ids.end());
     return p;
   }
   if (!reader.has("messages")) return reader.bad("messages", "messages or a prompt");
   if (!model.chat_family) {
-    return invalid_argument(model.files.directory +
-                            ": its chat template is none that fathom knows, so messages cannot be rendered");
+    return invalid_argument(
+        model.files.directory +
+        ": its chat template is none that fathom knows, so messages cannot be rendered");
   }
   FATHOM_TRY(const auto messages, parse_messages(value["messages"].dump(), where + ": messages"));
   FATHOM_TRY(const auto pieces, render_chat_pieces(*model.chat_family, messages, {}));
@@ -92,13 +95,16 @@ Result<std::vector<Problem>> read_problems(const LoadedModel& model, const std::
   return problems;
 }
 
-Status answer_all(const LoadedModel& model, Ops& ops, const Options& o, std::vector<Problem>& problems) {
+Status answer_all(const LoadedModel& model, Ops& ops, const Options& o,
+                  std::vector<Problem>& problems) {
   std::size_t longest = 0;
   for (const Problem& p : problems) longest = std::max(longest, p.prompt.size());
   const auto room = static_cast<int64_t>(longest) + kMaxAnswerTokens + kDefaultPageTokens;
-  FATHOM_TRY(auto engine, Engine::create(*model.model, ops,
-                                         {.cache_tokens = room * o.batch, .max_sequences = o.batch}));
-  const std::vector<int32_t> stops(model.files.eos_token_ids.begin(), model.files.eos_token_ids.end());
+  FATHOM_TRY(auto engine,
+             Engine::create(*model.model, ops,
+                            {.cache_tokens = room * o.batch, .max_sequences = o.batch}));
+  const std::vector<int32_t> stops(model.files.eos_token_ids.begin(),
+                                   model.files.eos_token_ids.end());
   std::map<uint64_t, Problem*> by_id;
   for (Problem& p : problems) {
     FATHOM_TRY(const uint64_t id, engine->submit({.prompt = p.prompt,
@@ -131,13 +137,15 @@ Result<std::string> final_answer(const LoadedModel& model, const Problem& p) {
   return p.thinks ? std::string() : strip(text);
 }
 
-void print_scores(const std::map<std::string, Score>& tasks, const Score& all, bool json, double seconds,
-                  int64_t tokens) {
+void print_scores(const std::map<std::string, Score>& tasks, const Score& all, bool json,
+                  double seconds, int64_t tokens) {
   if (json) {
     nlohmann::ordered_json j;
     for (const auto& [task, s] : tasks) {
-      j["tasks"][task] = {{"right", s.right}, {"total", s.total},
-                          {"accuracy", static_cast<double>(s.right) / static_cast<double>(s.total)}};
+      j["tasks"][task] = {
+          {"right", s.right},
+          {"total", s.total},
+          {"accuracy", static_cast<double>(s.right) / static_cast<double>(s.total)}};
     }
     j["right"] = all.right;
     j["total"] = all.total;
@@ -165,7 +173,8 @@ Status run(const Options& o) {
   CpuOps ops(ops_options);
   const auto start = std::chrono::steady_clock::now();
   FATHOM_TRY_STATUS(answer_all(loaded, ops, o, problems));
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::map<std::string, Score> tasks;
   Score all;
   int64_t tokens = 0;
@@ -178,9 +187,11 @@ Status run(const Options& o) {
       s->right += right;
     }
     tokens += static_cast<int64_t>(p.output.size());
-    lines += nlohmann::ordered_json{{"task", p.task}, {"expected", p.answer}, {"given", given},
-                                    {"right", right}}
-                 .dump() + "\n";
+    lines +=
+        nlohmann::ordered_json{
+            {"task", p.task}, {"expected", p.answer}, {"given", given}, {"right", right}}
+            .dump() +
+        "\n";
   }
   if (!o.answers.empty()) FATHOM_TRY_STATUS(write_file_atomically(o.answers, lines));
   print_scores(tasks, all, o.json, seconds, tokens);
@@ -195,8 +206,10 @@ Action add_eval(CLI::App& program, CLI::App*& command) {
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();
   command->add_option("--data", o->data, "Lines of {task, messages | prompt, answer}")->required();
   command->add_flag("--json", o->json, "Print JSON");
-  command->add_option("--answers", o->answers, "Also write each answer to this file, as JSON lines");
-  command->add_option("--batch", o->batch, "Problems at once (default 64)")->check(CLI::Range(1, 4096));
+  command->add_option("--answers", o->answers,
+                      "Also write each answer to this file, as JSON lines");
+  command->add_option("--batch", o->batch, "Problems at once (default 64)")
+      ->check(CLI::Range(1, 4096));
   o->compute.add_to(*command);
   command->footer("Example:\n  fathom eval nano --data models/nano/eval.jsonl");
   return [o] { return run(*o); };

@@ -21,19 +21,19 @@ Status run(const Options& o) {
   FATHOM_TRY(std::vector<int32_t> tokens, read_token_file(o.tokens));
   FATHOM_TRY(const LoadedModel loaded, load(o.model));
   if (!o.print_ids && loaded.tokenizer == nullptr) {
-    return not_found(loaded.files.directory +
-                     "/tokenizer.json: no such file; text needs a tokenizer, --print-ids does without");
+    return not_found(
+        loaded.files.directory +
+        "/tokenizer.json: no such file; text needs a tokenizer, --print-ids does without");
   }
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
   CpuOps ops(ops_options);
   const auto wanted = static_cast<int64_t>(tokens.size()) + o.count;
-  FATHOM_TRY(auto engine, Engine::create(*loaded.model, ops,
-                                         {.cache_tokens = wanted,
-                                          .max_batch_tokens = o.chunk,
-                                          .prefill_chunk = o.chunk}));
-  FATHOM_TRY_STATUS(engine->submit({.prompt = std::move(tokens),
-                                    .sampling = o.sampling,
-                                    .max_tokens = o.count}));
+  FATHOM_TRY(auto engine,
+             Engine::create(
+                 *loaded.model, ops,
+                 {.cache_tokens = wanted, .max_batch_tokens = o.chunk, .prefill_chunk = o.chunk}));
+  FATHOM_TRY_STATUS(
+      engine->submit({.prompt = std::move(tokens), .sampling = o.sampling, .max_tokens = o.count}));
   if (wanted > loaded.model->info().max_context_tokens) {
     fmt::print(stderr, "fathom: note: {} tokens are more than the model's context of {}\n", wanted,
                loaded.model->info().max_context_tokens);
@@ -65,14 +65,17 @@ Action add_generate(CLI::App& program, CLI::App*& command) {
   command->add_option("-n", o->count, "Tokens to generate")
       ->required()
       ->check(CLI::Range(int64_t{1}, limits::kMaxContextTokens));
-  command->add_option("--temperature", o->sampling.temperature, "0 = the likeliest token (default 0)");
+  command->add_option("--temperature", o->sampling.temperature,
+                      "0 = the likeliest token (default 0)");
   command->add_option("--seed", o->sampling.seed, "Seed of the draw")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--chunk", o->chunk, "Prompt tokens a step (default 512)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_flag("--print-ids", o->print_ids, "Print ids on one line instead of text");
   o->compute.add_to(*command);
-  command->footer("Example:\n  echo 0 5 6 7 > ids.txt\n  fathom generate nano --tokens ids.txt -n 16 --print-ids");
+  command->footer(
+      "Example:\n  echo 0 5 6 7 > ids.txt\n  fathom generate nano --tokens ids.txt -n 16 "
+      "--print-ids");
   return [o] { return run(*o); };
 }
 

@@ -87,8 +87,8 @@ Status run(const Options& o) {
     return {};
   }
   fmt::print("{} ({})\n", info.name, files.directory);
-  fmt::print("  architecture   {}, {} layers{}, hidden size {}\n", info.architecture, info.num_layers,
-             info.mtp_layers > 0 ? " and an MTP module" : "", info.hidden_size);
+  fmt::print("  architecture   {}, {} layers{}, hidden size {}\n", info.architecture,
+             info.num_layers, info.mtp_layers > 0 ? " and an MTP module" : "", info.hidden_size);
   fmt::print("  parameters     {}\n", human_count(sizes.parameters));
   fmt::print("  vocabulary     {} tokens\n", info.vocab_size);
   fmt::print("  context        {} tokens\n", info.max_context_tokens);

@@ -61,7 +61,8 @@ Action add_logits(CLI::App& program, CLI::App*& command) {
   command->add_flag("--mtp", o->mtp,
                     "The MTP module's logits instead: [tokens - 1, vocab], row i of token i + 2");
   o->compute.add_to(*command);
-  command->footer("Example:\n  echo 0 5 6 7 > ids.txt\n  fathom logits nano --tokens ids.txt --out logits.f32");
+  command->footer(
+      "Example:\n  echo 0 5 6 7 > ids.txt\n  fathom logits nano --tokens ids.txt --out logits.f32");
   return [o] { return run(*o); };
 }
 

@@ -11,8 +11,8 @@ namespace fathom {
 namespace {
 
 constexpr std::array<AddCommand, 10> kCommands = {
-    add_run,  add_info,       add_tokenize, add_chat_render, add_generate,
-    add_logits, add_eval, add_perplexity, add_doctor, add_version,
+    add_run,    add_info, add_tokenize,   add_chat_render, add_generate,
+    add_logits, add_eval, add_perplexity, add_doctor,      add_version,
 };
 
 // Output that did not reach its file (a full disk) is a failure, even where the command succeeded.
@@ -26,18 +26,21 @@ int flush_output(int code) {
 int run_program(int argc, char** argv) {
   CLI::App program{"fathom runs DeepSeek models on your own machines.", "fathom"};
   program.require_subcommand(1);
-  program.footer("Exit codes: 0 ok, 1 failed, 2 bad input (a flag, a file, a model).\n"
-                 "Help on a command: fathom COMMAND --help");
+  program.footer(
+      "Exit codes: 0 ok, 1 failed, 2 bad input (a flag, a file, a model).\n"
+      "Help on a command: fathom COMMAND --help");
   std::array<CLI::App*, kCommands.size()> commands{};
   std::array<Action, kCommands.size()> actions;
-  for (std::size_t i = 0; i < kCommands.size(); ++i) actions[i] = kCommands[i](program, commands[i]);
+  for (std::size_t i = 0; i < kCommands.size(); ++i)
+    actions[i] = kCommands[i](program, commands[i]);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // Without this, a mistyped command would only be told that one is required.
     if (const auto words = program.remaining();
         program.get_subcommands().empty() && error.get_exit_code() != 0 && !words.empty()) {
-      std::fprintf(stderr, "fathom: no command or flag '%s'; fathom --help lists them\n", words[0].c_str());
+      std::fprintf(stderr, "fathom: no command or flag '%s'; fathom --help lists them\n",
+                   words[0].c_str());
       return kExitBadInput;
     }
     return program.exit(error) == 0 ? flush_output(kExitOk) : kExitBadInput;

@@ -26,8 +26,8 @@ double negative_log_likelihood(const float* logits, int64_t vocab, int32_t token
   return max + std::log(sum) - logits[token];
 }
 
-// The text is cut into windows of ctx tokens, each behind a begin token if the model has one; every token
-// of a window but the first is predicted from those before it.
+// The text is cut into windows of ctx tokens, each behind a begin token if the model has one; every
+// token of a window but the first is predicted from those before it.
 Status run(const Options& o) {
   FATHOM_TRY(const LoadedModel loaded, load(o.model));
   FATHOM_TRY(const Tokenizer* tokenizer, require_tokenizer(loaded));
@@ -41,14 +41,14 @@ Status run(const Options& o) {
   const auto window = static_cast<std::size_t>(o.ctx);
   for (std::size_t begin = 0; begin < ids.size(); begin += window) {
     std::vector<int32_t> tokens;
-    if (loaded.files.bos_token_id) tokens.push_back(static_cast<int32_t>(*loaded.files.bos_token_id));
+    if (loaded.files.bos_token_id)
+      tokens.push_back(static_cast<int32_t>(*loaded.files.bos_token_id));
     const std::size_t end = std::min(begin + window, ids.size());
     tokens.insert(tokens.end(), ids.begin() + static_cast<std::ptrdiff_t>(begin),
                   ids.begin() + static_cast<std::ptrdiff_t>(end));
     if (tokens.size() < 2) continue;
     FATHOM_TRY_STATUS(score_tokens(
-        *loaded.model, ops, tokens, {},
-        [&](int64_t first, const TensorView& logits) -> Status {
+        *loaded.model, ops, tokens, {}, [&](int64_t first, const TensorView& logits) -> Status {
           for (int64_t i = 0; i < logits.rows; ++i) {
             const auto next = static_cast<std::size_t>(first + i) + 1;
             if (next >= tokens.size()) break;
@@ -60,7 +60,8 @@ Status run(const Options& o) {
           return {};
         }));
     progress.set(static_cast<int64_t>(end),
-                 fmt::format("ppl {:.4f}", std::exp(total / static_cast<double>(std::max<int64_t>(count, 1)))));
+                 fmt::format("ppl {:.4f}",
+                             std::exp(total / static_cast<double>(std::max<int64_t>(count, 1)))));
   }
   if (count == 0) return invalid_argument(o.file + ": fewer than two tokens, nothing to predict");
   const double n = static_cast<double>(count), mean = total / n;

@@ -75,9 +75,11 @@ class Session {
 };
 
 Status Session::start() {
-  int64_t context = options_.context > 0 ? options_.context
-                                         : std::min(kDefaultContext, model_.model->info().max_context_tokens);
-  FATHOM_TRY(engine_, Engine::create(*model_.model, ops_, {.cache_tokens = context, .max_sequences = 1}));
+  int64_t context = options_.context > 0
+                        ? options_.context
+                        : std::min(kDefaultContext, model_.model->info().max_context_tokens);
+  FATHOM_TRY(engine_,
+             Engine::create(*model_.model, ops_, {.cache_tokens = context, .max_sequences = 1}));
   if (!options_.system.empty()) messages_.push_back({.role = "system", .content = options_.system});
   system_messages_ = messages_.size();
   return {};
@@ -88,7 +90,8 @@ SamplingParams Session::sampling() {
   const ModelFiles& f = model_.files;
   SamplingParams p;
   const double fallback = f.do_sample ? 0.6 : 0.0;
-  p.temperature = static_cast<float>(options_.temperature.value_or(f.temperature.value_or(fallback)));
+  p.temperature =
+      static_cast<float>(options_.temperature.value_or(f.temperature.value_or(fallback)));
   p.top_p = static_cast<float>(options_.top_p.value_or(f.top_p.value_or(0.95)));
   p.top_k = static_cast<int32_t>(options_.top_k.value_or(f.top_k.value_or(0)));
   p.min_p = static_cast<float>(options_.min_p.value_or(0));
@@ -117,13 +120,15 @@ Status Session::generate(std::vector<int32_t> prompt, bool opens_thinking, Answe
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   const int64_t room = engine_->context_tokens() - prompt_tokens;
   if (room < 1) {
-    return invalid_argument(fmt::format(
-        "the conversation has {} tokens and fills the context; /reset starts anew, --ctx enlarges it",
-        prompt_tokens));
+    return invalid_argument(
+        fmt::format("the conversation has {} tokens and fills the context; /reset starts anew, "
+                    "--ctx enlarges it",
+                    prompt_tokens));
   }
-  const std::vector<int32_t> stops(model_.files.eos_token_ids.begin(), model_.files.eos_token_ids.end());
-  AnswerStream stream(*model_.tokenizer, *model_.chat_family, {.starts_in_thinking = opens_thinking},
-                      options_.stops);
+  const std::vector<int32_t> stops(model_.files.eos_token_ids.begin(),
+                                   model_.files.eos_token_ids.end());
+  AnswerStream stream(*model_.tokenizer, *model_.chat_family,
+                      {.starts_in_thinking = opens_thinking}, options_.stops);
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -214,8 +219,8 @@ void start_editor() {
   ::rl_add_defun("drop-line", drop_line, 'C' & 0x1F);
 }
 
-// While it lives, Ctrl-C is a key like others. As a signal the editor would swallow it or take it for the
-// end of the input, depending on the moment.
+// While it lives, Ctrl-C is a key like others. As a signal the editor would swallow it or take it
+// for the end of the input, depending on the moment.
 class InterruptIsAKey {
  public:
   InterruptIsAKey() : changed_(::tcgetattr(STDIN_FILENO, &before_) == 0) {
@@ -234,8 +239,8 @@ class InterruptIsAKey {
   bool changed_;
 };
 
-// A line from the terminal with editing and history, or from a pipe. nullopt at the end; `interrupted`
-// is set if the line was dropped.
+// A line from the terminal with editing and history, or from a pipe. nullopt at the end;
+// `interrupted` is set if the line was dropped.
 std::optional<std::string> read_line(bool terminal, const char* prompt) {
   if (!terminal) {
     std::string line;
@@ -330,7 +335,7 @@ Status run(const Options& o, bool has_prompt) {
   CpuOps ops(ops_options);
   Session session(o, loaded, ops);
   FATHOM_TRY_STATUS(session.start());
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_interrupt;
   ::sigaction(SIGINT, &action, nullptr);
   if (has_prompt) return session.ask(o.prompt);
@@ -345,21 +350,28 @@ Action add_run(CLI::App& program, CLI::App*& command) {
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();
   CLI::Option* prompt = command->add_option("-p,--prompt", o->prompt, "Ask this and leave");
   command->add_option("--system", o->system, "System prompt");
-  command->add_option("--temperature", o->temperature, "0 = the likeliest token (default: the model's)");
+  command->add_option("--temperature", o->temperature,
+                      "0 = the likeliest token (default: the model's)");
   command->add_option("--top-k", o->top_k, "Keep the k likeliest tokens")
       ->check(CLI::Range(int64_t{0}, limits::kMaxVocab));
   command->add_option("--top-p", o->top_p, "Keep the likeliest tokens up to this probability");
-  command->add_option("--min-p", o->min_p, "Keep tokens with this share of the best one's probability");
+  command->add_option("--min-p", o->min_p,
+                      "Keep tokens with this share of the best one's probability");
   command->add_option("--repetition-penalty", o->repetition_penalty, "1 = off");
   command->add_option("--seed", o->seed, "Seed: the same one gives the same answer")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--stop", o->stops, "Stop before this text, in the reasoning too (may be given several times)")
+  command
+      ->add_option("--stop", o->stops,
+                   "Stop before this text, in the reasoning too (may be given several times)")
       ->allow_extra_args(false);
-  command->add_option("--max-tokens", o->max_tokens, "Longest answer (default: what the context leaves)")
+  command
+      ->add_option("--max-tokens", o->max_tokens,
+                   "Longest answer (default: what the context leaves)")
       ->check(CLI::PositiveNumber);
   command->add_option("--ctx", o->context, "Tokens of context (default: the model's, at most 8192)")
       ->check(CLI::PositiveNumber);
-  command->add_option("--think", o->think, "auto, on or off")->check(CLI::IsMember({"auto", "on", "off"}));
+  command->add_option("--think", o->think, "auto, on or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
   command->add_flag("--show-thinking", o->show_thinking, "Print the reasoning into pipes, too");
   o->compute.add_to(*command);
   command->footer("Examples:\n  fathom run nano -p 'What is 4837 + 926?'\n  fathom run nano");

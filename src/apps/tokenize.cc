@@ -23,7 +23,8 @@ Result<std::string> read_stdin() {
   for (std::size_t n; (n = std::fread(buffer, 1, sizeof(buffer), stdin)) > 0;) {
     text.append(buffer, n);
     if (text.size() > static_cast<std::size_t>(limits::kMaxJsonBytes))
-      return resource_limit(fmt::format("standard input: more than {} bytes", limits::kMaxJsonBytes));
+      return resource_limit(
+          fmt::format("standard input: more than {} bytes", limits::kMaxJsonBytes));
   }
   return text;
 }
@@ -52,10 +53,12 @@ Action add_tokenize(CLI::App& program, CLI::App*& command) {
   command->add_flag("--decode", o->decode, "Ids on standard input to text");
   command->add_flag("--no-special", o->no_special,
                     "Encoding: special tokens are plain text. Decoding: leave them out");
-  command->add_flag("--add-special", o->add_special,
-                    "Encoding: add what the tokenizer's post-processor adds (such as a begin token)");
-  command->footer("Example:\n  printf 'Hello 世界' | fathom tokenize nano\n"
-                  "  echo 12 13 | fathom tokenize nano --decode");
+  command->add_flag(
+      "--add-special", o->add_special,
+      "Encoding: add what the tokenizer's post-processor adds (such as a begin token)");
+  command->footer(
+      "Example:\n  printf 'Hello 世界' | fathom tokenize nano\n"
+      "  echo 12 13 | fathom tokenize nano --decode");
   return [o] { return run(*o); };
 }
 

@@ -24,13 +24,12 @@ struct CheckVoidify {
 
 }  // namespace fathom::internal
 
-#define FATHOM_CHECK(condition)                        \
-  (condition) ? (void)0                                \
-              : ::fathom::internal::CheckVoidify() &   \
+#define FATHOM_CHECK(condition)                      \
+  (condition) ? (void)0                              \
+              : ::fathom::internal::CheckVoidify() & \
                     ::fathom::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
-#define FATHOM_CHECK_OP_(a, op, b) \
-  FATHOM_CHECK((a)op(b)) << " (" << (a) << " vs " << (b) << ") "
+#define FATHOM_CHECK_OP_(a, op, b) FATHOM_CHECK((a)op(b)) << " (" << (a) << " vs " << (b) << ") "
 #define FATHOM_CHECK_EQ(a, b) FATHOM_CHECK_OP_(a, ==, b)
 #define FATHOM_CHECK_NE(a, b) FATHOM_CHECK_OP_(a, !=, b)
 #define FATHOM_CHECK_LE(a, b) FATHOM_CHECK_OP_(a, <=, b)

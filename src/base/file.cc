@@ -32,7 +32,7 @@ struct Fd {
 Result<int64_t> open_regular(const std::string& path, Fd& out) {
   out.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (out.fd < 0) return file_error(path, "open");
-  struct stat st {};
+  struct stat st{};
   if (::fstat(out.fd, &st) != 0) return file_error(path, "stat");
   if (!S_ISREG(st.st_mode)) return invalid_argument(path + ": not a regular file");
   return static_cast<int64_t>(st.st_size);
@@ -62,8 +62,7 @@ Result<std::string> read_file(const std::string& path, int64_t max_bytes) {
 Status write_file_atomically(const std::string& path, std::string_view content) {
   // Unique within the process too: two threads may write the same path at once.
   static std::atomic<uint64_t> counter{0};
-  const std::string temporary =
-      fmt::format("{}.tmp.{}.{}", path, ::getpid(), counter.fetch_add(1));
+  const std::string temporary = fmt::format("{}.tmp.{}.{}", path, ::getpid(), counter.fetch_add(1));
   {
     Fd fd;
     fd.fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -100,12 +99,12 @@ Status write_file_atomically(const std::string& path, std::string_view content) 
 }
 
 bool file_exists(const std::string& path) {
-  struct stat st {};
+  struct stat st{};
   return ::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
 }
 
 bool directory_exists(const std::string& path) {
-  struct stat st {};
+  struct stat st{};
   return ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
 }
 

@@ -15,8 +15,8 @@ namespace {
 using nlohmann::json;
 
 // Builds a json value from SAX events, keeping the path of keys for messages. nlohmann's own DOM
-// builder keeps the last of two equal keys; a model file with duplicates is a lie, so it is refused.
-// Json: nlohmann::json or ordered_json.
+// builder keeps the last of two equal keys; a model file with duplicates is a lie, so it is
+// refused. Json: nlohmann::json or ordered_json.
 template <typename Json>
 class StrictBuilder : public nlohmann::json_sax<Json> {
   using Sax = nlohmann::json_sax<Json>;
@@ -65,8 +65,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
                    const nlohmann::detail::exception& error) override {
     constexpr int kNumberOverflow = 406;  // nlohmann's id of "number overflow parsing"
     if (error.id == kNumberOverflow) {
-      return fail(fmt::format("{}, expected a number that fits a double",
-                              json_preview(json(last_token))));
+      return fail(
+          fmt::format("{}, expected a number that fits a double", json_preview(json(last_token))));
     }
     std::size_t begin = position > 20 ? position - 20 : 0;
     while (begin > 0 && begin < text_.size() && (static_cast<uint8_t>(text_[begin]) & 0xC0) == 0x80)
@@ -151,7 +151,8 @@ Result<Json> parse_strictly(std::string_view text, std::string_view source,
   }
   // nlohmann takes a zero byte for the end of the text and would not look at what follows it.
   if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
-    return invalid_argument(fmt::format("{}: not valid JSON at byte {} (a zero byte)", source, zero));
+    return invalid_argument(
+        fmt::format("{}: not valid JSON at byte {} (a zero byte)", source, zero));
   StrictBuilder<Json> builder(text, source, limits);
   const bool ok = Json::sax_parse(text.begin(), text.end(), &builder);
   return std::move(builder).take(ok);

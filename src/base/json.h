@@ -27,8 +27,8 @@ struct JsonLimits {
 Result<nlohmann::json> parse_json(std::string_view text, std::string_view source,
                                   const JsonLimits& limits = {});
 
-// As parse_json, but objects keep their keys in the order of the text (chat templates print tools as
-// the caller wrote them). An integer that no 64-bit type holds arrives as a binary value of its
+// As parse_json, but objects keep their keys in the order of the text (chat templates print tools
+// as the caller wrote them). An integer that no 64-bit type holds arrives as a binary value of its
 // digits, which JSON text cannot hold otherwise: nothing is rounded.
 Result<nlohmann::ordered_json> parse_ordered_json(std::string_view text, std::string_view source,
                                                   const JsonLimits& limits = {});
@@ -55,8 +55,7 @@ class JsonReader {
   Result<std::string> string(std::string_view field) const;
   Result<std::string> string_or(std::string_view field, std::string_view fallback) const;
   // An integer or an array of integers (eos_token_id comes in both forms).
-  Result<std::vector<int64_t>> integer_list(std::string_view field, int64_t min,
-                                            int64_t max) const;
+  Result<std::vector<int64_t>> integer_list(std::string_view field, int64_t min, int64_t max) const;
   // The object in `field`; none if missing; an error if it is something else.
   Result<std::optional<JsonReader>> object(std::string_view field) const;
 

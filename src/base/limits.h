@@ -10,10 +10,11 @@ namespace fathom::limits {
 inline constexpr int64_t kMaxJsonBytes = int64_t{256} << 20;  // tokenizer.json of V3 is 8 MB
 inline constexpr int kMaxJsonDepth = 64;
 inline constexpr int64_t kMaxSafetensorsHeaderBytes = int64_t{100} << 20;  // the format's own limit
-inline constexpr int64_t kMaxTensorsPerModel = 1'000'000;  // V3 has 91,991
+inline constexpr int64_t kMaxTensorsPerModel = 1'000'000;                  // V3 has 91,991
 inline constexpr int kMaxTensorRank = 8;
 inline constexpr int kMaxShards = 10'000;
-// A parsed JSON value takes up to some 200 bytes: these bound the memory that a small text can ask for.
+// A parsed JSON value takes up to some 200 bytes: these bound the memory that a small text can ask
+// for.
 inline constexpr int64_t kMaxSafetensorsHeaderValues = 16 * kMaxTensorsPerModel;
 inline constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;  // config.json and its neighbours
 inline constexpr int64_t kMaxConfigValues = 1'000'000;

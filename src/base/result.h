@@ -1,7 +1,7 @@
 // Result<T>: a value or an Error, for everything a user, a file or the network can cause.
 //
-// The interface is a subset of std::expected's, so that it can become an alias once the compilers we
-// support have it. Programmer errors are not Results: they are FATHOM_CHECKs (check.h).
+// The interface is a subset of std::expected's, so that it can become an alias once the compilers
+// we support have it. Programmer errors are not Results: they are FATHOM_CHECKs (check.h).
 #pragma once
 
 #include <string>
@@ -109,8 +109,8 @@ using Status = Result<void>;
   declaration = *std::move(tmp)
 
 // FATHOM_TRY_STATUS(f());  returns f's error, if any.
-#define FATHOM_TRY_STATUS(expression)                                            \
-  do {                                                                           \
-    auto fathom_try_status = (expression);                                       \
-    if (!fathom_try_status) return std::move(fathom_try_status).error();         \
+#define FATHOM_TRY_STATUS(expression)                                    \
+  do {                                                                   \
+    auto fathom_try_status = (expression);                               \
+    if (!fathom_try_status) return std::move(fathom_try_status).error(); \
   } while (false)

@@ -7,8 +7,8 @@
 namespace fathom {
 namespace {
 
-// About 30 µs of pauses on the machines this was tuned on: longer than the gap between two loops of a
-// decode step, shorter than a scheduler's time slice.
+// About 30 µs of pauses on the machines this was tuned on: longer than the gap between two loops of
+// a decode step, shorter than a scheduler's time slice.
 constexpr int kSpins = 1000;
 
 inline void pause_cpu() {

@@ -1,7 +1,7 @@
 // ThreadPool: a fixed team of threads that runs short parallel loops, thousands of times a second.
 //
-// Workers spin briefly after a loop, since the next one is usually microseconds away, and then sleep.
-// Tasks are handed out one by one, because shared machines stall a core now and then.
+// Workers spin briefly after a loop, since the next one is usually microseconds away, and then
+// sleep. Tasks are handed out one by one, because shared machines stall a core now and then.
 #pragma once
 
 #include <atomic>
@@ -22,8 +22,8 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls f(task, thread) for every task in [0, tasks), thread in [0, num_threads()); returns when all
-  // are done. One loop at a time, from one thread; f must not call the pool.
+  // Calls f(task, thread) for every task in [0, tasks), thread in [0, num_threads()); returns when
+  // all are done. One loop at a time, from one thread; f must not call the pool.
   template <typename F>
   void parallel_for(int64_t tasks, F&& f) {
     if (tasks <= 0) return;
@@ -44,8 +44,9 @@ class ThreadPool {
   void drain(int thread);
 
   std::vector<std::jthread> workers_;
-  // The loop in progress. Whoever holds one of its tasks may read these: they change only when all tasks
-  // are done. A worker that comes late finds no task and touches nothing, so nobody waits for it.
+  // The loop in progress. Whoever holds one of its tasks may read these: they change only when all
+  // tasks are done. A worker that comes late finds no task and touches nothing, so nobody waits for
+  // it.
   Call call_ = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<int64_t> left_{0};  // tasks not handed out; <= 0: none

@@ -37,8 +37,8 @@ TEST(ThreadPoolTest, NegativeCountsRunNothing) {
   pool.parallel_for(-3, [](int64_t, int) { FAIL(); });
 }
 
-// A loop sees what the loops before it wrote, and its own variables die with it: a worker that is late
-// for one loop may not touch its function in the next.
+// A loop sees what the loops before it wrote, and its own variables die with it: a worker that is
+// late for one loop may not touch its function in the next.
 TEST(ThreadPoolTest, ManyTinyLoops) {
   for (const int threads : {1, 2, 3, 4}) {
     ThreadPool pool(threads);
@@ -51,7 +51,8 @@ TEST(ThreadPoolTest, ManyTinyLoops) {
         sums[static_cast<std::size_t>(task)] += value;
       });
     }
-    EXPECT_EQ(std::accumulate(sums.begin(), sums.end(), int64_t{0}), expected) << threads << " threads";
+    EXPECT_EQ(std::accumulate(sums.begin(), sums.end(), int64_t{0}), expected)
+        << threads << " threads";
   }
 }
 
@@ -62,7 +63,8 @@ TEST(ThreadPoolTest, UnevenTasks) {
   for (int64_t loop = 0; loop < 500; ++loop) {
     pool.parallel_for(16, [&](int64_t task, int thread) {
       uint64_t x = static_cast<uint64_t>(loop * 16 + task) | 1;
-      for (int64_t i = (loop * 7 + task * 13) % 40 * 100; i > 0; --i) x = x * 6364136223846793005 + 1;
+      for (int64_t i = (loop * 7 + task * 13) % 40 * 100; i > 0; --i)
+        x = x * 6364136223846793005 + 1;
       sums[static_cast<std::size_t>(task)] += x == 0 ? 0 : 1;
       ++by_thread[static_cast<std::size_t>(thread)];
     });

@@ -64,13 +64,18 @@ bool utf8_is_incomplete(std::string_view text, std::size_t pos) {
 char32_t utf8_decode(std::string_view text, std::size_t pos, std::size_t length) {
   const auto byte = [&](std::size_t i) { return static_cast<uint8_t>(text[pos + i]); };
   switch (length) {
-    case 1: return byte(0);
-    case 2: return ((byte(0) & 0x1Fu) << 6) | (byte(1) & 0x3Fu);
-    case 3: return ((byte(0) & 0x0Fu) << 12) | ((byte(1) & 0x3Fu) << 6) | (byte(2) & 0x3Fu);
+    case 1:
+      return byte(0);
+    case 2:
+      return ((byte(0) & 0x1Fu) << 6) | (byte(1) & 0x3Fu);
+    case 3:
+      return ((byte(0) & 0x0Fu) << 12) | ((byte(1) & 0x3Fu) << 6) | (byte(2) & 0x3Fu);
     case 4:
       return ((byte(0) & 0x07u) << 18) | ((byte(1) & 0x3Fu) << 12) | ((byte(2) & 0x3Fu) << 6) |
              (byte(3) & 0x3Fu);
-    default: FATHOM_CHECK(false) << "length " << length; return 0;
+    default:
+      FATHOM_CHECK(false) << "length " << length;
+      return 0;
   }
 }
 

@@ -1,5 +1,5 @@
-// AnswerStream: tokens of one answer in, reasoning, content and tool calls out: detokenizer, stop strings
-// and output parser in a row.
+// AnswerStream: tokens of one answer in, reasoning, content and tool calls out: detokenizer, stop
+// strings and output parser in a row.
 #pragma once
 
 #include <cstdint>

@@ -8,8 +8,8 @@
 namespace fathom {
 namespace {
 
-// Appends to `cuts` the offsets (from `base`) behind the first character of every added token that stands
-// in `text`. True if there was one.
+// Appends to `cuts` the offsets (from `base`) behind the first character of every added token that
+// stands in `text`. True if there was one.
 Result<bool> find_cuts(const Tokenizer& tokenizer, std::string_view text, std::size_t base,
                        std::vector<std::size_t>& cuts) {
   FATHOM_TRY(const std::vector<int32_t> ids, tokenizer.encode(text));
@@ -19,7 +19,8 @@ Result<bool> find_cuts(const Tokenizer& tokenizer, std::string_view text, std::s
   bool found = false;
   for (const int32_t id : added) {
     const std::string_view token = tokenizer.token_content(id);
-    for (std::size_t at = text.find(token); at != std::string_view::npos; at = text.find(token, at + 1)) {
+    for (std::size_t at = text.find(token); at != std::string_view::npos;
+         at = text.find(token, at + 1)) {
       const std::size_t first = std::max<std::size_t>(utf8_valid_length(text, at), 1);
       // A token of one character cannot be cut; it stands for itself in any case.
       if (first >= token.size()) continue;

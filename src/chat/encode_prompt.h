@@ -12,8 +12,8 @@
 namespace fathom {
 
 // Encodes `pieces` as one text, special tokens recognised in markup only: where text that a client
-// supplied spells an added token (such as <｜User｜>), it is cut behind its first character and its parts
-// are encoded apart, so that it stays plain text.
+// supplied spells an added token (such as <｜User｜>), it is cut behind its first character and its
+// parts are encoded apart, so that it stays plain text.
 Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer,
                                            std::span<const PromptPiece> pieces);
 

@@ -1,4 +1,5 @@
-// Stop strings in a stream of text: lets through what cannot be the start of one, and cuts at the first.
+// Stop strings in a stream of text: lets through what cannot be the start of one, and cuts at the
+// first.
 #pragma once
 
 #include <string>
@@ -12,8 +13,8 @@ class StopStrings {
   // Empty strings are ignored.
   explicit StopStrings(std::vector<std::string> stops);
 
-  // The part of all text so far that is certain not to belong to a stop string and was not returned yet.
-  // Once a stop string is complete, stopped() is true and nothing more comes.
+  // The part of all text so far that is certain not to belong to a stop string and was not returned
+  // yet. Once a stop string is complete, stopped() is true and nothing more comes.
   std::string feed(std::string_view text);
   // What was held back; call at the end.
   std::string finish();

@@ -18,7 +18,8 @@ PositionClass Engine::Sequence::pending_class() const {
 
 Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache)
     : model_(model), ops_(ops), options_(options), cache_(std::move(cache)) {
-  FATHOM_CHECK(options.max_sequences > 0 && options.max_batch_tokens > 0 && options.prefill_chunk > 0)
+  FATHOM_CHECK(options.max_sequences > 0 && options.max_batch_tokens > 0 &&
+               options.prefill_chunk > 0)
       << options.max_sequences << " " << options.max_batch_tokens << " " << options.prefill_chunk;
 }
 
@@ -32,11 +33,13 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
 
 Result<uint64_t> Engine::submit(Request request) {
   const int64_t vocab = model_.info().vocab_size;
-  if (request.prompt.empty()) return invalid_argument("the prompt is empty, expected a token or more");
+  if (request.prompt.empty())
+    return invalid_argument("the prompt is empty, expected a token or more");
   for (const auto* ids : {&request.prompt, &request.emitted}) {
     for (const int32_t id : *ids) {
       if (id < 0 || id >= vocab)
-        return invalid_argument(fmt::format("token id {} in the prompt, expected 0 to {}", id, vocab - 1));
+        return invalid_argument(
+            fmt::format("token id {} in the prompt, expected 0 to {}", id, vocab - 1));
     }
   }
   FATHOM_TRY_STATUS(validate(request.sampling, vocab));
@@ -47,7 +50,8 @@ Result<uint64_t> Engine::submit(Request request) {
         "the prompt has {} tokens, expected fewer than {} (the context)", prompt, context));
   }
   if (request.max_tokens < 1) {
-    return invalid_argument(fmt::format("max_tokens is {}, expected 1 or more", request.max_tokens));
+    return invalid_argument(
+        fmt::format("max_tokens is {}, expected 1 or more", request.max_tokens));
   }
   request.max_tokens = std::min(request.max_tokens, context - prompt);
   if (static_cast<int64_t>(request.emitted.size()) >= request.max_tokens)
@@ -84,8 +88,8 @@ void Engine::admit() {
   }
 }
 
-// Prompts first (as StepBuilder demands), within what the generated rows leave of the budget: each running
-// answer gets its row before any prompt does.
+// Prompts first (as StepBuilder demands), within what the generated rows leave of the budget: each
+// running answer gets its row before any prompt does.
 void Engine::build_step() {
   builder_.clear();
   int64_t generated_rows = 0;
@@ -102,8 +106,8 @@ void Engine::build_step() {
     s->scheduled = 0;
     s->logits_row = -1;
     if (s->pending_class() != PositionClass::kPrompt || budget == 0) continue;
-    const int64_t rows = std::min({static_cast<int64_t>(s->pending().size()),
-                                   options_.prefill_chunk, budget});
+    const int64_t rows =
+        std::min({static_cast<int64_t>(s->pending().size()), options_.prefill_chunk, budget});
     schedule(*s, rows);
     budget -= rows;
   }
@@ -147,9 +151,8 @@ void Engine::sample_rows(std::vector<TokenEvent>& events) {
     if (s->logits_row < 0) continue;
     TokenEvent event{.request_id = s->id, .index = static_cast<int64_t>(s->answer.size())};
     const Request& r = s->request;
-    auto sampled = sampler_.sample(
-        {logits.f32(row++), static_cast<std::size_t>(logits.cols)}, r.sampling, r.prompt, s->answer,
-        s->size(), r.top_logprobs);
+    auto sampled = sampler_.sample({logits.f32(row++), static_cast<std::size_t>(logits.cols)},
+                                   r.sampling, r.prompt, s->answer, s->size(), r.top_logprobs);
     if (!sampled) {
       event.finish = FinishReason::kError;
       event.error = sampled.error().message;

@@ -1,7 +1,7 @@
 // Engine: runs many requests at once on one model. Single-threaded: whoever owns it calls step().
 //
-// Owns sequences, the KV cache and the choice of what runs next. Text, templates and stop strings are not
-// its business: tokens in, tokens out.
+// Owns sequences, the KV cache and the choice of what runs next. Text, templates and stop strings
+// are not its business: tokens in, tokens out.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,12 @@
 namespace fathom {
 
 struct EngineOptions {
-  // Tokens that all sequences together may hold, and the most that one may. 0 = the model's context.
+  // Tokens that all sequences together may hold, and the most that one may. 0 = the model's
+  // context.
   int64_t cache_tokens = 0;
-  int64_t max_sequences = 64;       // decoding at once
-  int64_t max_batch_tokens = 512;   // rows of a step
-  int64_t prefill_chunk = 512;      // prompt rows of one sequence in a step
+  int64_t max_sequences = 64;      // decoding at once
+  int64_t max_batch_tokens = 512;  // rows of a step
+  int64_t prefill_chunk = 512;     // prompt rows of one sequence in a step
   int64_t page_tokens = kDefaultPageTokens;
 };
 
@@ -32,8 +33,8 @@ class Engine {
   static Result<std::unique_ptr<Engine>> create(const Model& model, Ops& ops,
                                                 const EngineOptions& options);
 
-  // Queues a request. Errors: empty prompt, ids outside the vocabulary, a prompt that leaves no room in
-  // the context, parameters out of range.
+  // Queues a request. Errors: empty prompt, ids outside the vocabulary, a prompt that leaves no
+  // room in the context, parameters out of range.
   Result<uint64_t> submit(Request request);
 
   // Forgets a request and frees its pages. Unknown ids are ignored.
@@ -54,8 +55,8 @@ class Engine {
     Request request;
     std::vector<int32_t> answer;
     std::vector<int32_t> pages;
-    int64_t computed = 0;   // tokens whose cache rows exist
-    int64_t scheduled = 0;  // rows in the step being built
+    int64_t computed = 0;     // tokens whose cache rows exist
+    int64_t scheduled = 0;    // rows in the step being built
     int64_t logits_row = -1;  // row of the step that this sequence samples from
 
     int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }

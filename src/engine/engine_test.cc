@@ -1,8 +1,9 @@
-// Tests of the engine: what requests it takes, how it schedules them, and that nothing of the schedule
-// shows in a request's tokens.
+// Tests of the engine: what requests it takes, how it schedules them, and that nothing of the
+// schedule shows in a request's tokens.
 //
-// Most run on a model without weights whose logits are a hash of everything that a sequence has in the
-// cache: a row computed twice, left out, in the wrong page or of the wrong class changes every later token.
+// Most run on a model without weights whose logits are a hash of everything that a sequence has in
+// the cache: a row computed twice, left out, in the wrong page or of the wrong class changes every
+// later token.
 #include "engine/engine.h"
 
 #include <gmock/gmock.h>
@@ -85,11 +86,13 @@ class HashModel : public Model {
     for (int64_t p = 0; p <= position; ++p) {
       for (const KvPages& layer : step.kv) {
         const auto* cell = reinterpret_cast<const float*>(layer.row(s.pages, p));
-        for (int64_t e = 0; e < layer.row_elements; ++e) hash = mix(hash, static_cast<uint64_t>(cell[e]));
+        for (int64_t e = 0; e < layer.row_elements; ++e)
+          hash = mix(hash, static_cast<uint64_t>(cell[e]));
       }
     }
     float* out = hidden.f32(row);
-    for (int part = 0; part < 4; ++part) out[part] = static_cast<float>(hash >> (48 - 16 * part) & 0xFFFF);
+    for (int part = 0; part < 4; ++part)
+      out[part] = static_cast<float>(hash >> (48 - 16 * part) & 0xFFFF);
     out[4] = step.token_ids[index] == kBrokenToken;
   }
 };
@@ -107,7 +110,8 @@ void collect(const std::vector<TokenEvent>& events, std::map<uint64_t, Outcome>&
   for (const TokenEvent& e : events) {
     Outcome& o = outcomes[e.request_id];
     EXPECT_FALSE(o.finish) << "request " << e.request_id << " goes on after its end";
-    EXPECT_EQ(e.index, first_index + static_cast<int64_t>(o.tokens.size())) << "request " << e.request_id;
+    EXPECT_EQ(e.index, first_index + static_cast<int64_t>(o.tokens.size()))
+        << "request " << e.request_id;
     o.finish = e.finish;
     o.error = e.error;
     if (e.finish == FinishReason::kError) continue;
@@ -122,7 +126,8 @@ std::unique_ptr<Engine> engine_of(const Model& model, Ops& ops, const EngineOpti
   return *std::move(engine);
 }
 
-Outcome alone(const Model& model, Ops& ops, const Request& request, const EngineOptions& options = {}) {
+Outcome alone(const Model& model, Ops& ops, const Request& request,
+              const EngineOptions& options = {}) {
   const auto engine = engine_of(model, ops, options);
   const auto id = engine->submit(request);
   if (!id) ADD_FAILURE() << id.error().message;
@@ -143,7 +148,8 @@ std::vector<int32_t> random_prompt(std::mt19937& rng, int64_t longest, int64_t v
 
 // Greedy or sampled, with penalties or not, stopping at some tokens.
 Request random_request(std::mt19937& rng) {
-  Request r{.prompt = random_prompt(rng, 50, kVocab - 1), .max_tokens = 1 + static_cast<int64_t>(rng() % 40)};
+  Request r{.prompt = random_prompt(rng, 50, kVocab - 1),
+            .max_tokens = 1 + static_cast<int64_t>(rng() % 40)};
   r.sampling.temperature = rng() % 2 == 0 ? 0.0f : 0.8f;
   r.sampling.seed = rng();
   if (rng() % 3 == 0) r.sampling.top_k = 8;
@@ -175,7 +181,8 @@ TEST_F(EngineTest, RefusesRequestsItCannotRun) {
   refuse({.prompt = {1}, .max_tokens = 0}, "max_tokens is 0");
   refuse({.prompt = {1}, .max_tokens = -5}, "max_tokens is -5");
   refuse({.prompt = {1}}, "max_tokens is 0");
-  refuse({.prompt = std::vector<int32_t>(160, 1), .max_tokens = 1}, "160 tokens, expected fewer than 160");
+  refuse({.prompt = std::vector<int32_t>(160, 1), .max_tokens = 1},
+         "160 tokens, expected fewer than 160");
   refuse({.prompt = {1}, .emitted = {2, 3}, .max_tokens = 2}, "already complete");
   refuse({.prompt = {1}, .sampling = {.temperature = -1}, .max_tokens = 1}, "temperature");
   refuse({.prompt = {1}, .sampling = {.logit_bias = {{61, 0}}}, .max_tokens = 1}, "logit_bias");
@@ -195,8 +202,9 @@ TEST_F(EngineTest, EndsAtMaxTokensOrWhenTheContextIsFull) {
   EXPECT_EQ(five.tokens.size(), 5u);
   EXPECT_EQ(five.finish, FinishReason::kLength);
   // 20 tokens of context, though the pages would hold 24: 17 of prompt leave 3.
-  const Outcome full = alone(model_, ops_, {.prompt = std::vector<int32_t>(17, 1), .max_tokens = 1000},
-                             {.cache_tokens = 20, .page_tokens = 8});
+  const Outcome full =
+      alone(model_, ops_, {.prompt = std::vector<int32_t>(17, 1), .max_tokens = 1000},
+            {.cache_tokens = 20, .page_tokens = 8});
   EXPECT_EQ(full.tokens.size(), 3u);
   EXPECT_EQ(full.finish, FinishReason::kLength);
   const Outcome huge = alone(model_, ops_, {.prompt = {1}, .max_tokens = INT64_MAX});
@@ -261,9 +269,11 @@ TEST_F(EngineTest, EmittedTokensAreContinuedExactly) {
     r.stop_tokens.clear();
     const Outcome whole = alone(model_, ops_, r);
     for (std::size_t cut = 0; cut < whole.tokens.size(); ++cut) {
-      r.emitted.assign(whole.tokens.begin(), whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+      r.emitted.assign(whole.tokens.begin(),
+                       whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut));
       const int64_t chunk = 1 + static_cast<int64_t>(rng() % 20);
-      const Outcome rest = alone(model_, ops_, r, {.max_batch_tokens = chunk, .prefill_chunk = chunk});
+      const Outcome rest =
+          alone(model_, ops_, r, {.max_batch_tokens = chunk, .prefill_chunk = chunk});
       const std::vector<int32_t> expected(whole.tokens.begin() + static_cast<std::ptrdiff_t>(cut),
                                           whole.tokens.end());
       ASSERT_EQ(rest.tokens, expected) << "round " << round << ", cut at " << cut;
@@ -291,17 +301,20 @@ TEST_F(EngineTest, CancelFreesPagesAtAnyMoment) {
     for (const TokenEvent& e : events) EXPECT_EQ(e.request_id, second);
     engine->cancel(second);
     EXPECT_EQ(engine->running() + engine->waiting(), 0);
-    EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages()) << "after step " << steps;
+    EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages())
+        << "after step " << steps;
     EXPECT_FALSE(engine->step(events));
     if (over) break;
   }
   EXPECT_GT(moments, 40);
 }
 
-// Two hundred requests on a cache with room for few: all end, each as alone, in at most max_sequences.
+// Two hundred requests on a cache with room for few: all end, each as alone, in at most
+// max_sequences.
 TEST_F(EngineTest, ManyMoreRequestsThanRoom) {
   std::mt19937 rng(3);
-  const auto engine = engine_of(model_, ops_, {.cache_tokens = 300, .max_sequences = 5, .page_tokens = 8});
+  const auto engine =
+      engine_of(model_, ops_, {.cache_tokens = 300, .max_sequences = 5, .page_tokens = 8});
   std::map<uint64_t, Request> requests;
   for (int i = 0; i < 200; ++i) {
     const Request r = random_request(rng);
@@ -321,10 +334,11 @@ TEST_F(EngineTest, ManyMoreRequestsThanRoom) {
   }
 }
 
-// First come, first served: a large request at the head is not passed by small ones behind it, and the
-// first tokens of equal requests come in the order of submission.
+// First come, first served: a large request at the head is not passed by small ones behind it, and
+// the first tokens of equal requests come in the order of submission.
 TEST_F(EngineTest, AdmitsInOrder) {
-  const auto engine = engine_of(model_, ops_, {.cache_tokens = 100, .max_sequences = 3, .page_tokens = 10});
+  const auto engine =
+      engine_of(model_, ops_, {.cache_tokens = 100, .max_sequences = 3, .page_tokens = 10});
   std::vector<uint64_t> ids;
   for (const int64_t max_tokens : {40, 95, 5, 5, 5, 5, 50, 5})
     ids.push_back(*engine->submit({.prompt = {1, 2}, .max_tokens = max_tokens}));
@@ -341,11 +355,12 @@ TEST_F(EngineTest, AdmitsInOrder) {
 TEST_F(EngineTest, StepsKeepToTheBudget) {
   for (const int64_t budget : {1, 4, 7, 16, 50}) {
     HashModel model;
-    const auto engine = engine_of(model, ops_, {.cache_tokens = 1000,
-                                                .max_sequences = 4,
-                                                .max_batch_tokens = budget,
-                                                .prefill_chunk = 9,
-                                                .page_tokens = 8});
+    const auto engine = engine_of(model, ops_,
+                                  {.cache_tokens = 1000,
+                                   .max_sequences = 4,
+                                   .max_batch_tokens = budget,
+                                   .prefill_chunk = 9,
+                                   .page_tokens = 8});
     for (int i = 0; i < 6; ++i) {
       Request r{.prompt = std::vector<int32_t>(40, i), .max_tokens = 12};
       if (i % 2 == 1) r.emitted = {1, 2, 3, 4, 5, 6, 7};
@@ -361,8 +376,8 @@ TEST_F(EngineTest, StepsKeepToTheBudget) {
   }
 }
 
-// Five hundred schedules: random chunk, budget, room, arrivals and cancellations. Every request that
-// was not cancelled has the tokens it has alone.
+// Five hundred schedules: random chunk, budget, room, arrivals and cancellations. Every request
+// that was not cancelled has the tokens it has alone.
 TEST_F(EngineTest, ScheduleDoesNotShowInTokens) {
   std::mt19937 rng(4);
   std::vector<Request> requests;
@@ -376,11 +391,12 @@ TEST_F(EngineTest, ScheduleDoesNotShowInTokens) {
     const auto pick = [&](int64_t low, int64_t high) {
       return low + static_cast<int64_t>(rng() % static_cast<uint64_t>(high - low + 1));
     };
-    const auto engine = engine_of(model_, ops_, {.cache_tokens = pick(96, 400),
-                                                 .max_sequences = pick(1, 8),
-                                                 .max_batch_tokens = pick(1, 60),
-                                                 .prefill_chunk = pick(1, 60),
-                                                 .page_tokens = pick(1, 20)});
+    const auto engine = engine_of(model_, ops_,
+                                  {.cache_tokens = pick(96, 400),
+                                   .max_sequences = pick(1, 8),
+                                   .max_batch_tokens = pick(1, 60),
+                                   .prefill_chunk = pick(1, 60),
+                                   .page_tokens = pick(1, 20)});
     std::map<uint64_t, std::size_t> running;
     std::map<uint64_t, Outcome> outcomes;
     std::set<uint64_t> gone;
@@ -394,7 +410,8 @@ TEST_F(EngineTest, ScheduleDoesNotShowInTokens) {
         --left;
       }
       if (!running.empty() && rng() % 40 == 0) {
-        const auto victim = std::next(running.begin(), static_cast<std::ptrdiff_t>(rng() % running.size()));
+        const auto victim =
+            std::next(running.begin(), static_cast<std::ptrdiff_t>(rng() % running.size()));
         engine->cancel(victim->first);
         if (!outcomes[victim->first].finish) gone.insert(victim->first);
       }
@@ -449,11 +466,12 @@ TEST(EngineModelTest, ScheduleDoesNotShowInTokens) {
   }
   for (const int64_t budget : {3, 11, 40}) {
     ops.largest_step = 0;
-    const auto engine = engine_of(**model, ops, {.cache_tokens = 128,
-                                                 .max_sequences = 3,
-                                                 .max_batch_tokens = budget,
-                                                 .prefill_chunk = budget,
-                                                 .page_tokens = 16});
+    const auto engine = engine_of(**model, ops,
+                                  {.cache_tokens = 128,
+                                   .max_sequences = 3,
+                                   .max_batch_tokens = budget,
+                                   .prefill_chunk = budget,
+                                   .page_tokens = 16});
     std::vector<uint64_t> ids;
     for (const Request& r : requests) ids.push_back(*engine->submit(r));
     std::vector<TokenEvent> events;
@@ -462,7 +480,8 @@ TEST(EngineModelTest, ScheduleDoesNotShowInTokens) {
     std::map<uint64_t, Outcome> outcomes;
     collect(events, outcomes);
     for (std::size_t i = 0; i < ids.size(); ++i)
-      EXPECT_EQ(outcomes[ids[i]].tokens, expected[i].tokens) << "budget " << budget << ", request " << i;
+      EXPECT_EQ(outcomes[ids[i]].tokens, expected[i].tokens)
+          << "budget " << budget << ", request " << i;
     EXPECT_LE(ops.largest_step, budget);
   }
 }

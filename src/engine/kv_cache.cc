@@ -32,8 +32,8 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
   int64_t page_bytes = 0, bytes = 0;
   if (__builtin_mul_overflow(kv_bytes_per_token(layers), page_tokens, &page_bytes) ||
       __builtin_mul_overflow(page_bytes, cache.total_pages_, &bytes)) {
-    return resource_limit(fmt::format("a cache of {} tokens does not fit the address space",
-                                      capacity_tokens));
+    return resource_limit(
+        fmt::format("a cache of {} tokens does not fit the address space", capacity_tokens));
   }
   void* p = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -42,7 +42,7 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
                                       capacity_tokens, std::strerror(errno)));
   }
   cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
-                                                  Unmap(static_cast<std::size_t>(bytes)));
+                                                    Unmap(static_cast<std::size_t>(bytes)));
   std::byte* base = cache.memory_.get();
   for (const KvLayerSpec& spec : layers) {
     KvPages pages{.data = base,

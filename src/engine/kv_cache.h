@@ -1,7 +1,8 @@
 // KvCache: the paged cache of keys and values. Owns the memory and the list of free pages.
 //
-// A page holds page_tokens consecutive tokens of one sequence for ALL layers, so a sequence has one page
-// table. Which layer keeps what is the model's word (KvLayerSpec); pages know nothing about it.
+// A page holds page_tokens consecutive tokens of one sequence for ALL layers, so a sequence has one
+// page table. Which layer keeps what is the model's word (KvLayerSpec); pages know nothing about
+// it.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ inline constexpr int64_t kDefaultPageTokens = 64;
 
 class KvCache {
  public:
-  // Room for `capacity_tokens`, rounded up to whole pages. Memory is touched only when used. An error if
-  // that is more than limits::kMaxCachePages or than the system reserves.
+  // Room for `capacity_tokens`, rounded up to whole pages. Memory is touched only when used. An
+  // error if that is more than limits::kMaxCachePages or than the system reserves.
   static Result<KvCache> create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
                                 int64_t page_tokens = kDefaultPageTokens);
 
@@ -34,7 +35,8 @@ class KvCache {
   int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
   int64_t total_pages() const { return total_pages_; }
 
-  // Takes `count` pages and appends them to `table`; false, and nothing taken, if there are too few.
+  // Takes `count` pages and appends them to `table`; false, and nothing taken, if there are too
+  // few.
   bool take(int64_t count, std::vector<int32_t>& table);
   // Gives the pages of `table` back and empties it.
   void give_back(std::vector<int32_t>& table);

@@ -83,7 +83,8 @@ TEST(KvCacheTest, TablesStayDisjoint) {
   }
 }
 
-// Fills every row of every layer of two interleaved sequences with its own number, then reads all back.
+// Fills every row of every layer of two interleaved sequences with its own number, then reads all
+// back.
 TEST(KvCacheTest, RowsOfLayersPagesAndSequencesDoNotOverlap) {
   KvCache cache = cache_of(9 * 5, 5);
   std::vector<std::vector<int32_t>> tables(2);
@@ -124,8 +125,8 @@ TEST(KvCacheTest, LargeReservationsAreUsableAtBothEnds) {
 
 TEST(KvCacheTest, AbsurdSizesAreErrors) {
   const std::vector<KvLayerSpec> deep(4096, KvLayerSpec{int64_t{1} << 40});
-  for (const int64_t tokens : {INT64_MAX, INT64_MAX - 63, int64_t{1} << 62, int64_t{1} << 40,
-                               int64_t{1} << 34}) {
+  for (const int64_t tokens :
+       {INT64_MAX, INT64_MAX - 63, int64_t{1} << 62, int64_t{1} << 40, int64_t{1} << 34}) {
     for (const auto& layers : {kLayers, deep}) {
       const auto cache = KvCache::create(layers, tokens);
       ASSERT_FALSE(cache) << tokens;
@@ -133,7 +134,7 @@ TEST(KvCacheTest, AbsurdSizesAreErrors) {
       EXPECT_THAT(cache.error().message, testing::HasSubstr(std::to_string(tokens)));
     }
   }
-  EXPECT_FALSE(KvCache::create(deep, 1));        // 2^54 bytes a token
+  EXPECT_FALSE(KvCache::create(deep, 1));  // 2^54 bytes a token
   EXPECT_FALSE(KvCache::create(deep, 1 << 20));
 }
 

@@ -1,5 +1,5 @@
-// The generator behind sampling: a pure function of (seed, position), so that a draw can be repeated by
-// any process at any time without carrying state.
+// The generator behind sampling: a pure function of (seed, position), so that a draw can be
+// repeated by any process at any time without carrying state.
 //
 // Philox4x32-10: J. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 #pragma once

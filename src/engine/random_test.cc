@@ -1,5 +1,5 @@
-// Tests of the generator: the published vectors of Philox, and that draws behave as uniform numbers that
-// depend on seed, position and stream alone.
+// Tests of the generator: the published vectors of Philox, and that draws behave as uniform numbers
+// that depend on seed, position and stream alone.
 #include "engine/random.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,8 @@ namespace {
 
 using Words = std::array<uint32_t, 4>;
 
-// Random123's known answers (github.com/DEShawResearch/random123, tests/kat_vectors, "philox4x32 10").
+// Random123's known answers (github.com/DEShawResearch/random123, tests/kat_vectors, "philox4x32
+// 10").
 TEST(PhiloxTest, KnownAnswers) {
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
             (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));

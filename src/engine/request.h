@@ -11,13 +11,13 @@ namespace fathom {
 
 struct Request {
   std::vector<int32_t> prompt;  // at least one token
-  // Tokens that were generated before, by this process or another: generation goes on behind them, exactly
-  // as if it had not stopped.
+  // Tokens that were generated before, by this process or another: generation goes on behind them,
+  // exactly as if it had not stopped.
   std::vector<int32_t> emitted;
   SamplingParams sampling;
-  int64_t max_tokens = 0;             // of the whole answer, `emitted` included; at least one
-  std::vector<int32_t> stop_tokens;   // end the answer; the stop token itself is reported
-  int top_logprobs = -1;              // < 0: no logprobs
+  int64_t max_tokens = 0;            // of the whole answer, `emitted` included; at least one
+  std::vector<int32_t> stop_tokens;  // end the answer; the stop token itself is reported
+  int top_logprobs = -1;             // < 0: no logprobs
 };
 
 enum class FinishReason : uint8_t {

@@ -104,8 +104,8 @@ Status validate(const SamplingParams& p, int64_t vocab_size) {
   }
   for (const auto& [id, bias] : p.logit_bias) {
     if (id < 0 || id >= vocab_size) {
-      return invalid_argument(fmt::format("logit_bias names token {}, expected 0 to {}", id,
-                                          vocab_size - 1));
+      return invalid_argument(
+          fmt::format("logit_bias names token {}, expected 0 to {}", id, vocab_size - 1));
     }
     FATHOM_TRY_STATUS(check("logit_bias", bias, -1e4, 1e4));
   }
@@ -118,9 +118,10 @@ Result<SampledToken> Sampler::sample(std::span<float> logits, const SamplingPara
                                      int top_logprobs) {
   SampledToken out;
   if (!are_usable(logits)) {
-    return internal_error(fmt::format("the model's logits at position {} hold NaN or infinity: its "
-                                      "weights or its numbers are broken",
-                                      position - 1));
+    return internal_error(
+        fmt::format("the model's logits at position {} hold NaN or infinity: its "
+                    "weights or its numbers are broken",
+                    position - 1));
   }
   const int32_t best = arg_max(logits);
   double log_sum = 0;

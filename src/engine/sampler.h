@@ -1,5 +1,5 @@
-// Sampler: from a row of logits to a token. A pure function of the logits, the parameters, the tokens so
-// far, the seed and the position.
+// Sampler: from a row of logits to a token. A pure function of the logits, the parameters, the
+// tokens so far, the seed and the position.
 #pragma once
 
 #include <cstdint>
@@ -36,15 +36,15 @@ struct TokenLogprob {
 
 struct SampledToken {
   int32_t token = 0;
-  float logprob = 0;                // of the model's own distribution: before penalties and temperature
-  std::vector<TokenLogprob> top;    // the likeliest, descending, as many as asked for
+  float logprob = 0;  // of the model's own distribution: before penalties and temperature
+  std::vector<TokenLogprob> top;  // the likeliest, descending, as many as asked for
 };
 
 class Sampler {
  public:
-  // `logits`: [vocab], overwritten. `prompt` and `answer`: tokens so far. `position`: index in the whole
-  // sequence of the token being drawn. top_logprobs < 0: compute no logprobs. An error if the logits hold
-  // NaN or +inf, or nothing above −inf.
+  // `logits`: [vocab], overwritten. `prompt` and `answer`: tokens so far. `position`: index in the
+  // whole sequence of the token being drawn. top_logprobs < 0: compute no logprobs. An error if the
+  // logits hold NaN or +inf, or nothing above −inf.
   Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
                               std::span<const int32_t> prompt, std::span<const int32_t> answer,
                               int64_t position, int top_logprobs);

@@ -87,7 +87,8 @@ void expect_distribution(const std::vector<float>& logits, SamplingParams params
     expected = seen = 0;
   }
   const double freedom = cells - 1;
-  EXPECT_LE(chi_square, freedom + 4 * std::sqrt(2 * freedom) + 1e-9) << what << ", " << cells << " cells";
+  EXPECT_LE(chi_square, freedom + 4 * std::sqrt(2 * freedom) + 1e-9)
+      << what << ", " << cells << " cells";
 }
 
 std::vector<float> normal_logits(std::size_t count, float scale, unsigned seed) {
@@ -128,16 +129,18 @@ TEST(SamplerTest, DrawsFollowTruncationsTogether) {
   constexpr int kDraws = 200'000;
   expect_distribution(logits, {.temperature = 0.7f, .top_k = 12, .top_p = 0.9f}, kDraws, "k, p");
   expect_distribution(logits, {.temperature = 1.5f, .top_k = 12, .min_p = 0.2f}, kDraws, "k, min");
-  expect_distribution(logits, {.temperature = 1.5f, .top_p = 0.85f, .min_p = 0.1f}, kDraws, "p, min");
-  expect_distribution(logits, {.temperature = 2, .top_k = 20, .top_p = 0.9f, .min_p = 0.05f}, kDraws,
-                      "k, p, min");
+  expect_distribution(logits, {.temperature = 1.5f, .top_p = 0.85f, .min_p = 0.1f}, kDraws,
+                      "p, min");
+  expect_distribution(logits, {.temperature = 2, .top_k = 20, .top_p = 0.9f, .min_p = 0.05f},
+                      kDraws, "k, p, min");
 }
 
 // top_p over thousands of tokens, and a top_k larger than any block that is sorted at once.
 TEST(SamplerTest, TruncatesFlatDistributionsOfLargeVocabularies) {
   const auto logits = normal_logits(5000, 0.3f, 4);
   expect_distribution(logits, {.temperature = 1, .top_p = 0.9f}, 1'500, "top_p of 5,000");
-  expect_distribution(logits, {.temperature = 1, .top_k = 3'000, .top_p = 0.95f}, 700, "top_k 3,000");
+  expect_distribution(logits, {.temperature = 1, .top_k = 3'000, .top_p = 0.95f}, 700,
+                      "top_k 3,000");
 }
 
 TEST(SamplerTest, TruncationsKeepTheLowerIdsAmongEquals) {
@@ -160,7 +163,8 @@ TEST(SamplerTest, ExtremeTemperaturesAreGreedyAndUniform) {
   expect_distribution({3e38f, -3e38f, 3e38f, 0}, {.temperature = 1}, 50'000, "largest floats");
 }
 
-// Order-independent: the same draw from a fresh sampler and from one that has served other requests.
+// Order-independent: the same draw from a fresh sampler and from one that has served other
+// requests.
 TEST(SamplerTest, DrawIsAFunctionOfSeedAndPosition) {
   const auto logits = normal_logits(300, 1, 5);
   const auto other = normal_logits(4000, 1, 6);
@@ -172,7 +176,8 @@ TEST(SamplerTest, DrawIsAFunctionOfSeedAndPosition) {
           SamplingParams{.repetition_penalty = 1.3f, .presence_penalty = 1, .seed = 9}}) {
       const std::vector<int32_t> prompt = {3, 4}, answer = {5, 5};
       std::vector<float> noise = other, row = logits;
-      ASSERT_TRUE(used.sample(noise, {.top_p = 0.99f, .presence_penalty = 2}, prompt, answer, 77, 5));
+      ASSERT_TRUE(
+          used.sample(noise, {.top_p = 0.99f, .presence_penalty = 2}, prompt, answer, 77, 5));
       const auto from_used = used.sample(row, params, prompt, answer, position, -1);
       const auto fresh = sample(logits, params, position, -1, prompt, answer);
       EXPECT_EQ(from_used->token, fresh->token) << "position " << position;
@@ -184,7 +189,8 @@ TEST(SamplerTest, DrawIsAFunctionOfSeedAndPosition) {
   EXPECT_GT(by_seed.size(), 20u);
 }
 
-// The token that greedy takes of logits after penalties tells their order; logit_bias moves the bar.
+// The token that greedy takes of logits after penalties tells their order; logit_bias moves the
+// bar.
 TEST(SamplerTest, RepetitionPenaltyDividesPositiveAndMultipliesNegativeLogits) {
   // Penalty 2: token 0 (prompt, twice): 6 -> 3; token 1 (answer): 5 -> 2.5; token 2 (unseen): 2.9.
   const std::vector<int32_t> prompt = {0, 0}, answer = {1};
@@ -211,10 +217,8 @@ TEST(SamplerTest, PresenceAndFrequencyCountTheAnswerAlone) {
   EXPECT_EQ(sample({3.4f, 5, 0}, frequency, 1, -1, prompt, answer)->token, 1);
   EXPECT_EQ(sample({3.6f, 5, 0}, frequency, 1, -1, prompt, answer)->token, 0);
   // All three, 2 as the divisor: 6 -> 3, − 1 − 3·0.25 = 1.25.
-  const SamplingParams all{.temperature = 0,
-                           .repetition_penalty = 2,
-                           .presence_penalty = 1,
-                           .frequency_penalty = 0.25f};
+  const SamplingParams all{
+      .temperature = 0, .repetition_penalty = 2, .presence_penalty = 1, .frequency_penalty = 0.25f};
   EXPECT_EQ(sample({2.4f, 6, 0}, all, 1, -1, prompt, answer)->token, 1);  // 2.4 -> 1.2
   EXPECT_EQ(sample({2.6f, 6, 0}, all, 1, -1, prompt, answer)->token, 0);  // 2.6 -> 1.3
   // Negative penalties reward: 1 + 1.5 = 2.5.
@@ -230,18 +234,26 @@ TEST(SamplerTest, LogitBiasBansForcesAndAddsUp) {
   p.logit_bias = {{0, 5}, {0, 4}};
   EXPECT_EQ(token({1, 9, 3}, p), 0);
   p = {.temperature = 1, .logit_bias = {{1, -100}}};
-  for (int64_t position = 1; position < 500; ++position) EXPECT_NE(token({1, 9, 3}, p, position), 1);
+  for (int64_t position = 1; position < 500; ++position)
+    EXPECT_NE(token({1, 9, 3}, p, position), 1);
   p.logit_bias = {{0, 100}};
-  for (int64_t position = 1; position < 500; ++position) EXPECT_EQ(token({1, 9, 3}, p, position), 0);
+  for (int64_t position = 1; position < 500; ++position)
+    EXPECT_EQ(token({1, 9, 3}, p, position), 0);
   // A token that the model rules out stays out whatever the bias.
   p.logit_bias = {{0, 1e4f}};
   EXPECT_EQ(token({-kInf, 9, -kInf}, p), 1);
 }
 
 TEST(SamplerTest, BrokenLogitsAreAnErrorThatNamesThePosition) {
-  const std::vector<std::vector<float>> broken = {
-      {}, {kNaN}, {1, kNaN, 2}, {kNaN, kNaN, kNaN}, {1, kInf, 2}, {kInf, kInf, kInf},
-      {-kInf, -kInf}, {kNaN, -kInf, 0}, {0, 1, -kNaN}};
+  const std::vector<std::vector<float>> broken = {{},
+                                                  {kNaN},
+                                                  {1, kNaN, 2},
+                                                  {kNaN, kNaN, kNaN},
+                                                  {1, kInf, 2},
+                                                  {kInf, kInf, kInf},
+                                                  {-kInf, -kInf},
+                                                  {kNaN, -kInf, 0},
+                                                  {0, 1, -kNaN}};
   for (std::size_t i = 0; i < broken.size(); ++i) {
     for (const SamplingParams& params :
          {SamplingParams{.temperature = 0}, SamplingParams{}, SamplingParams{.top_k = 2},
@@ -282,10 +294,8 @@ TEST(SamplerTest, LogprobsAreTheRawDistributionSorted) {
   double sum = 0;
   for (const float l : logits) sum += std::exp(l);
   // Penalties, bias and temperature pick another token but change no logprob.
-  const SamplingParams params{.temperature = 0,
-                              .repetition_penalty = 5,
-                              .frequency_penalty = 3,
-                              .logit_bias = {{0, 50}}};
+  const SamplingParams params{
+      .temperature = 0, .repetition_penalty = 5, .frequency_penalty = 3, .logit_bias = {{0, 50}}};
   const auto result = sample(logits, params, 1, 6, {1}, {3});
   ASSERT_TRUE(result);
   EXPECT_EQ(result->token, 0);
@@ -333,7 +343,8 @@ TEST(ValidateTest, NamesTheParameterItRefuses) {
     EXPECT_THAT(status.error().message, testing::StartsWith(name));
     EXPECT_THAT(status.error().message, HasSubstr("expected"));
   };
-  for (const float bad : {kNaN, -kInf, kInf, -0.01f, 100.5f}) refuse({.temperature = bad}, "temperature");
+  for (const float bad : {kNaN, -kInf, kInf, -0.01f, 100.5f})
+    refuse({.temperature = bad}, "temperature");
   for (const int32_t bad : {-1, (1 << 24) + 1, INT32_MIN}) refuse({.top_k = bad}, "top_k");
   for (const float bad : {kNaN, -0.1f, 1.01f, kInf}) refuse({.top_p = bad}, "top_p");
   for (const float bad : {kNaN, -0.1f, 1.01f, kInf}) refuse({.min_p = bad}, "min_p");
@@ -343,7 +354,8 @@ TEST(ValidateTest, NamesTheParameterItRefuses) {
     refuse({.presence_penalty = bad}, "presence_penalty");
     refuse({.frequency_penalty = bad}, "frequency_penalty");
   }
-  for (const float bad : {kNaN, -kInf, kInf, 1.1e4f}) refuse({.logit_bias = {{3, bad}}}, "logit_bias");
+  for (const float bad : {kNaN, -kInf, kInf, 1.1e4f})
+    refuse({.logit_bias = {{3, bad}}}, "logit_bias");
   for (const int32_t id : {-1, 10, INT32_MAX}) refuse({.logit_bias = {{id, 1}}}, "logit_bias");
   SamplingParams many;
   many.logit_bias.assign(1025, {1, 1});

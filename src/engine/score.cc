@@ -44,8 +44,8 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
     const int64_t end = first < border ? border : count;
     const int64_t rows = std::min(options.chunk, end - first);
     builder.clear();
-    builder.add(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)), first,
-                first < border ? PositionClass::kPrompt : PositionClass::kGenerated, pages);
+    builder.add(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)),
+                first, first < border ? PositionClass::kPrompt : PositionClass::kGenerated, pages);
     workspace.reset();
     const TensorView hidden = model.forward(context, builder.step(cache));
     FATHOM_TRY_STATUS(visit(context, first, cache, pages, hidden));
@@ -82,8 +82,9 @@ Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> t
         const int64_t rows = std::min(hidden.rows, last - first);
         if (rows <= 0) return {};
         StepBuilder builder;
-        builder.add(tokens.subspan(static_cast<std::size_t>(first) + 1, static_cast<std::size_t>(rows)),
-                    first, PositionClass::kPrompt, pages);
+        builder.add(
+            tokens.subspan(static_cast<std::size_t>(first) + 1, static_cast<std::size_t>(rows)),
+            first, PositionClass::kPrompt, pages);
         const TensorView mtp =
             model.mtp_forward(context, builder.step(cache), hidden.row_range(0, rows));
         const TensorView logits = context.workspace.f32(rows, model.info().vocab_size);

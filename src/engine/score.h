@@ -27,8 +27,8 @@ using LogitsSink = std::function<Status(int64_t first, const TensorView& logits)
 Status score_tokens(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                     const ScoreOptions& options, const LogitsSink& sink);
 
-// The MTP module's logits: row i joins hidden state i with token i + 1 and is of token i + 2, so there
-// are tokens − 1 rows. An error if the model has no MTP module.
+// The MTP module's logits: row i joins hidden state i with token i + 1 and is of token i + 2, so
+// there are tokens − 1 rows. An error if the model has no MTP module.
 Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                         const ScoreOptions& options, const LogitsSink& sink);
 

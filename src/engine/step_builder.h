@@ -1,4 +1,5 @@
-// StepBuilder: collects rows of sequences into a Step (model/model.h) and keeps the arrays it points to.
+// StepBuilder: collects rows of sequences into a Step (model/model.h) and keeps the arrays it
+// points to.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +15,9 @@ class StepBuilder {
  public:
   void clear();
 
-  // Adds `tokens` of one sequence, whose cache holds `start_position` tokens so far and whose page table
-  // covers the new ones. All sequences of class kPrompt must be added before any of kGenerated. The page
-  // table must stay until the step has run.
+  // Adds `tokens` of one sequence, whose cache holds `start_position` tokens so far and whose page
+  // table covers the new ones. All sequences of class kPrompt must be added before any of
+  // kGenerated. The page table must stay until the step has run.
   void add(std::span<const int32_t> tokens, int64_t start_position, PositionClass position_class,
            std::span<const int32_t> pages);
 

@@ -15,8 +15,8 @@ namespace {
 
 using nlohmann::json;
 
-// Whether the name is there at all. What is no regular file (a directory, a FIFO, a link to nothing)
-// is present, and opening it is an error; it is never skipped as if it were absent.
+// Whether the name is there at all. What is no regular file (a directory, a FIFO, a link to
+// nothing) is present, and opening it is an error; it is never skipped as if it were absent.
 bool present(const std::string& path) {
   std::error_code ignored;
   return std::filesystem::symlink_status(path, ignored).type() !=
@@ -138,8 +138,8 @@ Result<ModelFiles> open_model_files(const std::string& path) {
   } else if (present(out.directory + "/model.safetensors")) {
     FATHOM_TRY(out.weights, SafetensorsWeights::open_file(out.directory + "/model.safetensors"));
   } else {
-    return not_found(fmt::format("{}: no weights (expected model.safetensors or {})", out.directory,
-                                 index));
+    return not_found(
+        fmt::format("{}: no weights (expected model.safetensors or {})", out.directory, index));
   }
   FATHOM_TRY_STATUS(read_quantization(config, *out.weights));
   FATHOM_TRY_STATUS(read_generation(out.directory, config, out));

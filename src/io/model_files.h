@@ -1,7 +1,7 @@
 // ModelFiles: the files of one model, opened and checked: configuration, weights, tokenizer.
 //
-// Knows file formats, not architectures: the configuration stays JSON with HuggingFace's keys, and each
-// model reads its own fields from it.
+// Knows file formats, not architectures: the configuration stays JSON with HuggingFace's keys, and
+// each model reads its own fields from it.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@
 namespace fathom {
 
 struct ModelFiles {
-  std::string name;       // the directory's last component
+  std::string name;  // the directory's last component
   std::string directory;
   std::string config_path;
   std::shared_ptr<const nlohmann::json> config;

@@ -21,17 +21,18 @@ Result<StoredTensor> parse_entry(const std::string& name, const json& value,
                                  std::span<const std::byte> data, const std::string& source) {
   const std::string shown = json_preview(json(name));
   const auto bad = [&](std::string_view field, const json& seen, std::string_view expected) {
-    return invalid_argument(fmt::format("{}: tensor {}: {} is {}, expected {}", source, shown, field,
-                                        json_preview(seen), expected));
+    return invalid_argument(fmt::format("{}: tensor {}: {} is {}, expected {}", source, shown,
+                                        field, json_preview(seen), expected));
   };
   if (!value.is_object()) return bad("entry", value, "an object");
   StoredTensor t;
   t.file = source;
   for (const char* field : {"dtype", "shape", "data_offsets"}) {
     if (!value.contains(field)) {
-      return invalid_argument(fmt::format("{}: tensor {}: {} is missing, expected dtype, shape and "
-                                          "data_offsets",
-                                          source, shown, field));
+      return invalid_argument(
+          fmt::format("{}: tensor {}: {} is missing, expected dtype, shape and "
+                      "data_offsets",
+                      source, shown, field));
     }
   }
   const json& dtype = value["dtype"];
@@ -60,11 +61,12 @@ Result<StoredTensor> parse_entry(const std::string& name, const json& value,
   const auto begin = offsets[0].get<uint64_t>();
   const auto end = offsets[1].get<uint64_t>();
   if (begin > end || end > data.size())
-    return bad("data_offsets", offsets, fmt::format("begin <= end <= {}, the data's size", data.size()));
+    return bad("data_offsets", offsets,
+               fmt::format("begin <= end <= {}, the data's size", data.size()));
   if (end - begin != static_cast<uint64_t>(bytes)) {
     return invalid_argument(
-        fmt::format("{}: tensor {}: data_offsets span {} bytes, expected {} for {} {}", source, shown,
-                    end - begin, bytes, dtype_name(t.dtype), shape_string(t.shape)));
+        fmt::format("{}: tensor {}: data_offsets span {} bytes, expected {} for {} {}", source,
+                    shown, end - begin, bytes, dtype_name(t.dtype), shape_string(t.shape)));
   }
   t.data = data.subspan(begin, end - begin);
   return t;
@@ -94,10 +96,10 @@ Status check_coverage(const TensorMap& tensors, std::span<const std::byte> data,
   const std::byte* covered = data.data();
   for (const auto& [begin, entry] : order) {
     if (begin != covered) {
-      return invalid_argument(fmt::format(
-          "{}: tensor {}: data_offsets begin at {}, expected {} ({})", source,
-          json_preview(json(entry->first)), begin - data.data(), covered - data.data(),
-          begin < covered ? "overlaps another tensor" : "leaves a hole"));
+      return invalid_argument(
+          fmt::format("{}: tensor {}: data_offsets begin at {}, expected {} ({})", source,
+                      json_preview(json(entry->first)), begin - data.data(), covered - data.data(),
+                      begin < covered ? "overlaps another tensor" : "leaves a hole"));
     }
     covered = begin + entry->second.data.size();
   }
@@ -123,9 +125,9 @@ Result<TensorMap> parse_safetensors(std::span<const std::byte> file, const std::
                                         header_bytes, limits::kMaxSafetensorsHeaderBytes));
   }
   if (header_bytes > file.size() - 8) {
-    return invalid_argument(fmt::format(
-        "{}: header length is {}, but only {} bytes follow: the file is truncated", source,
-        header_bytes, file.size() - 8));
+    return invalid_argument(
+        fmt::format("{}: header length is {}, but only {} bytes follow: the file is truncated",
+                    source, header_bytes, file.size() - 8));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, header_bytes);
   // The format wants the brace first: no byte order mark, no white space.
@@ -186,9 +188,10 @@ Result<std::unique_ptr<SafetensorsWeights>> SafetensorsWeights::open_index(
              s.find('\0') == std::string::npos;
     }();
     if (!plain) {
-      return invalid_argument(fmt::format(
-          "{}: weight_map[{}] is {}, expected the name of a .safetensors file in the same directory",
-          index_path, json_preview(json(name)), json_preview(shard)));
+      return invalid_argument(
+          fmt::format("{}: weight_map[{}] is {}, expected the name of a .safetensors file in the "
+                      "same directory",
+                      index_path, json_preview(json(name)), json_preview(shard)));
     }
     by_shard[shard.get<std::string>()].push_back(name);
     if (by_shard.size() > static_cast<std::size_t>(limits::kMaxShards))

@@ -1,8 +1,9 @@
 // Reader of the safetensors format: one file, or the shards that an index.json names.
 //
 // Format (huggingface.co/docs/safetensors): u64 little-endian header length N, N bytes of JSON
-// {name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {string: string}}, then the data,
-// which the tensors cover without holes or overlaps. Every number is checked before it is used.
+// {name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {string: string}}, then the
+// data, which the tensors cover without holes or overlaps. Every number is checked before it is
+// used.
 #pragma once
 
 #include <map>
@@ -31,8 +32,8 @@ class SafetensorsWeights : public WeightSource {
                                                                 const std::string& index_name);
 
   const StoredTensor* find(std::string_view name) const override;
-  void for_each(const std::function<void(const std::string&, const StoredTensor&)>& visit)
-      const override;
+  void for_each(
+      const std::function<void(const std::string&, const StoredTensor&)>& visit) const override;
   std::string description() const override { return description_; }
 
  private:

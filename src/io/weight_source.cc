@@ -10,9 +10,9 @@ namespace fathom {
 namespace {
 
 Error missing(const WeightSource& source, const std::string& name, std::string_view shape) {
-  return invalid_argument(
-      fmt::format("{}: tensor '{}' is missing, expected one of shape {}: the configuration needs it",
-                  source.description(), name, shape));
+  return invalid_argument(fmt::format(
+      "{}: tensor '{}' is missing, expected one of shape {}: the configuration needs it",
+      source.description(), name, shape));
 }
 
 Error wrong_shape(const StoredTensor& t, const std::string& name, std::string_view expected) {
@@ -37,8 +37,7 @@ const std::byte* WeightSource::aligned(const StoredTensor& t) const {
   return reinterpret_cast<const std::byte*>(copy.data());
 }
 
-Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows,
-                                        int64_t cols) const {
+Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows, int64_t cols) const {
   const StoredTensor* t = find(name);
   const std::string expected = fmt::format("[{}, {}]", rows, cols);
   if (t == nullptr) return missing(*this, name, expected);
@@ -52,12 +51,15 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows,
   switch (t->dtype) {
     case DType::kF32:
     case DType::kF16:
-    case DType::kBF16: return w;
-    case DType::kF8E4M3: break;
+    case DType::kBF16:
+      return w;
+    case DType::kF8E4M3:
+      break;
     default:
-      return invalid_argument(fmt::format("{}: tensor '{}' has type {}, expected F32, F16, BF16 or "
-                                          "F8_E4M3",
-                                          t->file, name, dtype_name(t->dtype)));
+      return invalid_argument(
+          fmt::format("{}: tensor '{}' has type {}, expected F32, F16, BF16 or "
+                      "F8_E4M3",
+                      t->file, name, dtype_name(t->dtype)));
   }
   if (scale_block_rows_ <= 0 || scale_block_cols_ <= 0) {
     return invalid_argument(fmt::format(

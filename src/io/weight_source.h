@@ -1,7 +1,7 @@
 // WeightSource: named weights of a model, whatever file they come from.
 //
-// Speaks the canonical HuggingFace names; a reader of another format translates. Gives views into the
-// mapped file wherever alignment allows.
+// Speaks the canonical HuggingFace names; a reader of another format translates. Gives views into
+// the mapped file wherever alignment allows.
 #pragma once
 
 #include <cstdint>

@@ -26,8 +26,8 @@ Result<DecoderConfig> read_decoder_config(const JsonReader& r) {
   return c;
 }
 
-Result<WeightView> optional_vector(const WeightSource& weights, bool wanted, const std::string& name,
-                                 int64_t size) {
+Result<WeightView> optional_vector(const WeightSource& weights, bool wanted,
+                                   const std::string& name, int64_t size) {
   if (wanted) return weights.vector(name, size);
   if (const StoredTensor* t = weights.find(name)) {
     return invalid_argument(
@@ -51,8 +51,8 @@ Result<SwigluWeights> load_swiglu(const WeightSource& weights, const std::string
 
 namespace {
 
-// A wrong num_hidden_layers could load and answer nonsense: without the last layers, or with the MTP
-// module, which stands behind them under the next number, as one of them.
+// A wrong num_hidden_layers could load and answer nonsense: without the last layers, or with the
+// MTP module, which stands behind them under the next number, as one of them.
 Status check_layer_count(const ModelFiles& files, int64_t num_hidden_layers) {
   const auto tensor = [&](int64_t layer, std::string_view name) {
     const std::string full = layer_prefix(layer) + std::string(name);

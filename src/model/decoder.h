@@ -1,5 +1,5 @@
-// Decoder: what all pre-norm decoders share: embedding, residual stream, norms, head. An architecture adds
-// its attention and its feed-forward part.
+// Decoder: what all pre-norm decoders share: embedding, residual stream, norms, head. An
+// architecture adds its attention and its feed-forward part.
 #pragma once
 
 #include <vector>
@@ -53,8 +53,8 @@ class Decoder : public Model {
   // The norms of `model.layers.N.`, for N = layers already loaded.
   Status load_layer_norms(const WeightSource& weights);
 
-  // Runs layers [first, first + count) on the residual stream x; h holds the normalised input of the
-  // first and, at the end, rms_norm(x, final_norm). Both [tokens, hidden].
+  // Runs layers [first, first + count) on the residual stream x; h holds the normalised input of
+  // the first and, at the end, rms_norm(x, final_norm). Both [tokens, hidden].
   void run_layers(const LayerContext& context, int64_t first, int64_t count,
                   const WeightView& final_norm, const TensorView& x, const TensorView& h) const;
   TensorView rope_angles(const ModelContext& context, const Step& step) const;
@@ -70,10 +70,10 @@ class Decoder : public Model {
 // "model.layers.N."
 std::string layer_prefix(int64_t layer);
 
-// A vector of `size` elements if `wanted`, else an undefined view. A tensor that the file has and the
-// configuration does not want is an error: the model would compute something else without it.
-Result<WeightView> optional_vector(const WeightSource& weights, bool wanted, const std::string& name,
-                                 int64_t size);
+// A vector of `size` elements if `wanted`, else an undefined view. A tensor that the file has and
+// the configuration does not want is an error: the model would compute something else without it.
+Result<WeightView> optional_vector(const WeightSource& weights, bool wanted,
+                                   const std::string& name, int64_t size);
 
 // {prefix}gate_proj/up_proj/down_proj of width `inner`, with biases if the config has mlp_bias.
 Result<SwigluWeights> load_swiglu(const WeightSource& weights, const std::string& prefix,

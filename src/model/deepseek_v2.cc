@@ -1,4 +1,5 @@
-// DeepSeek V2, V2-Lite, V2.5, Coder-V2 (arXiv:2405.04434): MLA, softmax routing, group-limited in V2.
+// DeepSeek V2, V2-Lite, V2.5, Coder-V2 (arXiv:2405.04434): MLA, softmax routing, group-limited in
+// V2.
 #include "model/architectures.h"
 #include "model/mla_decoder.h"
 
@@ -17,8 +18,8 @@ Result<std::unique_ptr<Model>> load_deepseek_v2(const ModelFiles& files) {
     return config.bad("topk_method", "\"greedy\" or \"group_limited_greedy\"");
   }
   moe.scoring = RouterScoring::kSoftmax;
-  // The library that made the goldens never normalises in V2, DeepSeek's code would; every published
-  // config says false (tests/golden/data/NOTES.md §3, "MoE of V2").
+  // The library that made the goldens never normalises in V2, DeepSeek's code would; every
+  // published config says false (tests/golden/data/NOTES.md §3, "MoE of V2").
   moe.norm_topk_prob = false;
   auto model = std::make_unique<MlaDecoder>();
   FATHOM_TRY_STATUS(model->load(files, mla, moe));

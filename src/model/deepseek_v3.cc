@@ -1,4 +1,5 @@
-// DeepSeek V3, R1, V3.1 (arXiv:2412.19437): MLA, sigmoid routing with a correction bias, one MTP module.
+// DeepSeek V3, R1, V3.1 (arXiv:2412.19437): MLA, sigmoid routing with a correction bias, one MTP
+// module.
 #include "model/architectures.h"
 #include "model/mla_decoder.h"
 
@@ -12,9 +13,9 @@ class DeepseekV3 : public MlaDecoder {
                          const TensorView& hidden) const override;
 
  private:
-  WeightView enorm_, hnorm_;      // [hidden]
-  WeightView eh_proj_;            // [hidden, 2 * hidden]: embedding half first
-  WeightView shared_head_norm_;   // [hidden]
+  WeightView enorm_, hnorm_;     // [hidden]
+  WeightView eh_proj_;           // [hidden, 2 * hidden]: embedding half first
+  WeightView shared_head_norm_;  // [hidden]
 };
 
 Status DeepseekV3::load_v3(const ModelFiles& files) {

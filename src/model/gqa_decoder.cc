@@ -71,8 +71,8 @@ Status GqaDecoder::load(const ModelFiles& files, const GqaOptions& options) {
     return reader.bad("num_key_value_heads", "a divisor of num_attention_heads");
   if (!reader.has("head_dim") && config.hidden_size % heads != 0)
     return reader.bad("num_attention_heads", "a divisor of hidden_size, or a head_dim");
-  FATHOM_TRY(head_dim_, reader.integer_or("head_dim", config.hidden_size / heads, 2,
-                                          limits::kMaxHiddenSize));
+  FATHOM_TRY(head_dim_,
+             reader.integer_or("head_dim", config.hidden_size / heads, 2, limits::kMaxHiddenSize));
   if (head_dim_ % 2 != 0) return reader.bad("head_dim", "an even number (rope pairs channels)");
   q_width_ = heads * head_dim_;
   kv_width_ = kv_heads * head_dim_;
@@ -95,9 +95,10 @@ void GqaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const TensorView q = ws.f32(x.rows, q_width_);
   const TensorView k = ws.f32(x.rows, kv_width_);
   const TensorView v = ws.f32(x.rows, kv_width_);
-  ops.linears(std::array<LinearArgs, 3>{{{.x = x, .weight = l.q_proj, .bias = l.q_bias, .out = q},
-                                         {.x = x, .weight = l.k_proj, .bias = l.k_bias, .out = k},
-                                         {.x = x, .weight = l.v_proj, .bias = l.v_bias, .out = v}}});
+  ops.linears(
+      std::array<LinearArgs, 3>{{{.x = x, .weight = l.q_proj, .bias = l.q_bias, .out = q},
+                                 {.x = x, .weight = l.k_proj, .bias = l.k_bias, .out = k},
+                                 {.x = x, .weight = l.v_proj, .bias = l.v_bias, .out = v}}});
   if (l.q_norm.defined()) {
     const auto eps = static_cast<float>(config_.rms_norm_eps);
     const TensorView qh = q.split_columns(heads), kh = k.split_columns(kv_heads);

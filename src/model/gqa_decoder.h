@@ -1,4 +1,5 @@
-// GqaDecoder: decoders with grouped-query attention over full K/V and a SwiGLU: Llama, Qwen2, Qwen3.
+// GqaDecoder: decoders with grouped-query attention over full K/V and a SwiGLU: Llama, Qwen2,
+// Qwen3.
 #pragma once
 
 #include "model/decoder.h"
@@ -13,7 +14,8 @@ struct GqaOptions {
   bool qk_norm = false;  // rms_norm of each head's q and k before rope
 };
 
-// Loads a model whose config.json has the common fields (and head_dim, if it is not hidden / heads).
+// Loads a model whose config.json has the common fields (and head_dim, if it is not hidden /
+// heads).
 Result<std::unique_ptr<Model>> load_gqa_decoder(const ModelFiles& files, const GqaOptions& options);
 
 }  // namespace fathom

@@ -31,21 +31,22 @@ Result<MlaConfig> read_mla_config(const JsonReader& r) {
 Result<MoeConfig> read_moe_config(const JsonReader& r) {
   MoeConfig c;
   FATHOM_TRY(c.n_routed_experts, r.integer_or("n_routed_experts", 0, 0, limits::kMaxExperts));
-  FATHOM_TRY(c.first_k_dense_replace, r.integer_or("first_k_dense_replace", 0, 0, limits::kMaxLayers));
+  FATHOM_TRY(c.first_k_dense_replace,
+             r.integer_or("first_k_dense_replace", 0, 0, limits::kMaxLayers));
   FATHOM_TRY(c.moe_layer_freq, r.integer_or("moe_layer_freq", 1, 1, limits::kMaxLayers));
   if (c.n_routed_experts == 0) return c;
   FATHOM_TRY(c.num_experts_per_tok, r.integer("num_experts_per_tok", 1, c.n_routed_experts));
   FATHOM_TRY(c.n_shared_experts, r.integer_or("n_shared_experts", 0, 0, 1024));
-  FATHOM_TRY(c.moe_intermediate_size, r.integer("moe_intermediate_size", 1, limits::kMaxHiddenSize));
+  FATHOM_TRY(c.moe_intermediate_size,
+             r.integer("moe_intermediate_size", 1, limits::kMaxHiddenSize));
   FATHOM_TRY(c.n_group, r.integer_or("n_group", 1, 1, c.n_routed_experts));
   FATHOM_TRY(c.topk_group, r.integer_or("topk_group", 1, 1, c.n_group));
   FATHOM_TRY(c.routed_scaling_factor, r.number_or("routed_scaling_factor", 1, 0, 1e6));
   FATHOM_TRY(c.norm_topk_prob, r.boolean_or("norm_topk_prob", false));
   if (c.n_routed_experts % c.n_group != 0) return r.bad("n_group", "a divisor of n_routed_experts");
   if (c.num_experts_per_tok > c.n_routed_experts / c.n_group * c.topk_group) {
-    return r.bad("num_experts_per_tok",
-                 fmt::format("at most {}, the experts in topk_group groups",
-                             c.n_routed_experts / c.n_group * c.topk_group));
+    return r.bad("num_experts_per_tok", fmt::format("at most {}, the experts in topk_group groups",
+                                                    c.n_routed_experts / c.n_group * c.topk_group));
   }
   return c;
 }
@@ -58,8 +59,8 @@ Status MlaDecoder::load(const ModelFiles& files, const MlaConfig& mla, const Moe
   FATHOM_TRY(rope_, read_rope(reader, mla.qk_rope_head_dim));
   FATHOM_TRY_STATUS(load_decoder(files, config));
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const bool mixture = moe.n_routed_experts > 0 && i >= moe.first_k_dense_replace &&
-                         i % moe.moe_layer_freq == 0;
+    const bool mixture =
+        moe.n_routed_experts > 0 && i >= moe.first_k_dense_replace && i % moe.moe_layer_freq == 0;
     FATHOM_TRY_STATUS(load_layer(*files.weights, mixture));
   }
   return {};
@@ -81,9 +82,9 @@ Status MlaDecoder::load_attention(const WeightSource& w, const std::string& a, L
   FATHOM_TRY(l.kv_a_proj_with_mqa, w.matrix(a + "kv_a_proj_with_mqa.weight", kv_width, hidden));
   FATHOM_TRY(l.kv_a_bias, optional_vector(w, bias, a + "kv_a_proj_with_mqa.bias", kv_width));
   FATHOM_TRY(l.kv_a_layernorm, w.vector(a + "kv_a_layernorm.weight", mla_.kv_lora_rank));
-  FATHOM_TRY(l.kv_b_proj, w.matrix(a + "kv_b_proj.weight",
-                                   heads * (mla_.qk_nope_head_dim + mla_.v_head_dim),
-                                   mla_.kv_lora_rank));
+  FATHOM_TRY(l.kv_b_proj,
+             w.matrix(a + "kv_b_proj.weight", heads * (mla_.qk_nope_head_dim + mla_.v_head_dim),
+                      mla_.kv_lora_rank));
   FATHOM_TRY(l.o_proj, w.matrix(a + "o_proj.weight", hidden, heads * mla_.v_head_dim));
   FATHOM_TRY(l.o_bias, optional_vector(w, bias, a + "o_proj.bias", hidden));
   return {};
@@ -102,9 +103,9 @@ Status MlaDecoder::load_mixture(const WeightSource& w, const std::string& m, Lay
   }
   const std::string shared = m + "shared_experts.";
   if (moe_.n_shared_experts == 0 && w.has(shared + "gate_proj.weight")) {
-    return invalid_argument(
-        fmt::format("{}: tensor '{}gate_proj.weight' is there, expected none: n_shared_experts is 0",
-                    w.description(), shared));
+    return invalid_argument(fmt::format(
+        "{}: tensor '{}gate_proj.weight' is there, expected none: n_shared_experts is 0",
+        w.description(), shared));
   }
   if (moe_.n_shared_experts > 0) {
     FATHOM_TRY(l.shared, load_swiglu(w, shared, hidden,
@@ -137,8 +138,7 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const int64_t nope = mla_.qk_nope_head_dim, rope = mla_.qk_rope_head_dim;
   const TensorView q = ws.f32(x.rows, heads * (nope + rope));
   const TensorView kv_row = ws.f32(x.rows, mla_.kv_lora_rank + rope);
-  const LinearArgs kv_a{
-      .x = x, .weight = l.kv_a_proj_with_mqa, .bias = l.kv_a_bias, .out = kv_row};
+  const LinearArgs kv_a{.x = x, .weight = l.kv_a_proj_with_mqa, .bias = l.kv_a_bias, .out = kv_row};
   if (l.q_proj.defined()) {
     ops.linears(std::array{LinearArgs{.x = x, .weight = l.q_proj, .bias = {}, .out = q}, kv_a});
   } else {
@@ -151,13 +151,15 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const TensorView latent = kv_row.columns(0, mla_.kv_lora_rank);
   const TensorView k_rope = kv_row.columns(mla_.kv_lora_rank, rope);
   ops.rms_norm({.x = latent, .weight = l.kv_a_layernorm, .eps = kLatentNormEps, .out = latent});
-  ops.rope({.x = q, .angles = context.angles, .heads = heads, .offset = nope,
+  ops.rope({.x = q,
+            .angles = context.angles,
+            .heads = heads,
+            .offset = nope,
             .layout = mla_.rope_layout});
   ops.rope({.x = k_rope, .angles = context.angles, .heads = 1, .layout = mla_.rope_layout});
   const KvPages& kv = context.step.kv[static_cast<std::size_t>(layer)];
   ops.kv_append({.parts = std::span(&kv_row, 1), .kv = kv, .sequences = context.step.sequences});
-  const double scale =
-      1.0 / std::sqrt(static_cast<double>(nope + rope)) * rope_.mla_scale_factor;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(nope + rope)) * rope_.mla_scale_factor;
   const TensorView o = ws.f32(x.rows, heads * mla_.v_head_dim);
   ops.mla_attention({.q = q,
                      .kv_b = l.kv_b_proj,

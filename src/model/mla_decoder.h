@@ -1,4 +1,5 @@
-// MlaDecoder: decoders with multi-head latent attention and a mixture of experts: DeepSeek V2 and V3.
+// MlaDecoder: decoders with multi-head latent attention and a mixture of experts: DeepSeek V2 and
+// V3.
 #pragma once
 
 #include <optional>
@@ -49,16 +50,16 @@ class MlaDecoder : public Decoder {
 
  protected:
   struct Layer {
-    WeightView q_proj;                                // [heads * (nope + rope), hidden], or
-    WeightView q_a_proj, q_a_bias, q_a_layernorm;     // [q_lora, hidden], [q_lora]
-    WeightView q_b_proj;                              // [heads * (nope + rope), q_lora]
-    WeightView kv_a_proj_with_mqa, kv_a_bias;         // [kv_lora + rope, hidden]
-    WeightView kv_a_layernorm;                        // [kv_lora]
-    WeightView kv_b_proj;                             // [heads * (nope + v), kv_lora]
-    WeightView o_proj, o_bias;                        // [hidden, heads * v]
-    SwigluWeights dense;                              // layers before the mixture starts
-    WeightView gate, e_score_correction_bias;         // [experts, hidden], [experts]
-    std::vector<SwigluWeights> experts;               // empty in dense layers
+    WeightView q_proj;                             // [heads * (nope + rope), hidden], or
+    WeightView q_a_proj, q_a_bias, q_a_layernorm;  // [q_lora, hidden], [q_lora]
+    WeightView q_b_proj;                           // [heads * (nope + rope), q_lora]
+    WeightView kv_a_proj_with_mqa, kv_a_bias;      // [kv_lora + rope, hidden]
+    WeightView kv_a_layernorm;                     // [kv_lora]
+    WeightView kv_b_proj;                          // [heads * (nope + v), kv_lora]
+    WeightView o_proj, o_bias;                     // [hidden, heads * v]
+    SwigluWeights dense;                           // layers before the mixture starts
+    WeightView gate, e_score_correction_bias;      // [experts, hidden], [experts]
+    std::vector<SwigluWeights> experts;            // empty in dense layers
     std::optional<SwigluWeights> shared;
   };
 

@@ -28,7 +28,8 @@ struct ModelInfo {
   int64_t max_context_tokens = 0;
 };
 
-// One forward pass over rows of several sequences (ops/kv_pages.h says how rows and sequences relate).
+// One forward pass over rows of several sequences (ops/kv_pages.h says how rows and sequences
+// relate).
 struct Step {
   std::span<const int32_t> token_ids;  // [tokens]
   std::span<const int32_t> positions;  // [tokens]
@@ -49,16 +50,17 @@ class Model {
   // The cache's layers: the decoder's, then the MTP module's, if there is one.
   virtual std::vector<KvLayerSpec> kv_layers() const = 0;
 
-  // Appends the step's rows to the cache; returns hidden states after the final norm: [tokens, hidden].
+  // Appends the step's rows to the cache; returns hidden states after the final norm: [tokens,
+  // hidden].
   virtual TensorView forward(const ModelContext& context, const Step& step) const = 0;
 
   // out[i] = logits of hidden row i. hidden: [rows, hidden]; out: [rows, vocab].
   virtual void logits(const ModelContext& context, const TensorView& hidden,
                       const TensorView& out) const = 0;
 
-  // Multi-token prediction (DeepSeek-V3, arXiv:2412.19437, §2.2). step.token_ids holds for each row the
-  // token that FOLLOWS it; `hidden` is forward()'s result for the rows. Returns what mtp_logits takes;
-  // its logits are of the token after the following one. Only if info().mtp_layers > 0.
+  // Multi-token prediction (DeepSeek-V3, arXiv:2412.19437, §2.2). step.token_ids holds for each row
+  // the token that FOLLOWS it; `hidden` is forward()'s result for the rows. Returns what mtp_logits
+  // takes; its logits are of the token after the following one. Only if info().mtp_layers > 0.
   virtual TensorView mtp_forward(const ModelContext& context, const Step& step,
                                  const TensorView& hidden) const;
 

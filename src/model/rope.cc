@@ -75,9 +75,11 @@ Status apply_yarn(const JsonReader& config, const JsonReader& r, double theta, i
   if (r.has("attention_factor")) {
     FATHOM_TRY(table.attention_factor, r.number("attention_factor", 0, 1e3));
   } else if (mscale != 0 && mscale_all_dim != 0) {
-    table.attention_factor = yarn_magnitude(factor, mscale) / yarn_magnitude(factor, mscale_all_dim);
+    table.attention_factor =
+        yarn_magnitude(factor, mscale) / yarn_magnitude(factor, mscale_all_dim);
   } else {
-    // DeepSeek-R1-0528-Qwen3-8B writes attn_factor, which brings the product back to 1 (NOTES.md §1).
+    // DeepSeek-R1-0528-Qwen3-8B writes attn_factor, which brings the product back to 1 (NOTES.md
+    // §1).
     FATHOM_TRY(const double attn_factor, r.number_or("attn_factor", 1, 0, 1e3));
     table.attention_factor = yarn_magnitude(factor, 1) * attn_factor;
   }

@@ -12,13 +12,13 @@ namespace fathom {
 struct RopeTable {
   std::vector<double> inverse_frequencies;  // [dims / 2]
   double attention_factor = 1;              // on cos and sin
-  // (0.1 · mscale_all_dim · ln(factor) + 1)² where the config asks for it, else 1: MLA multiplies its
-  // softmax scale by it.
+  // (0.1 · mscale_all_dim · ln(factor) + 1)² where the config asks for it, else 1: MLA multiplies
+  // its softmax scale by it.
   double mla_scale_factor = 1;
 };
 
-// Reads rope_theta with rope_scaling, or rope_parameters (both spellings occur). Knows default, linear,
-// llama3 and yarn. `dims`: the rotated width.
+// Reads rope_theta with rope_scaling, or rope_parameters (both spellings occur). Knows default,
+// linear, llama3 and yarn. `dims`: the rotated width.
 Result<RopeTable> read_rope(const JsonReader& config, int64_t dims);
 
 }  // namespace fathom

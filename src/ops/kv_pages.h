@@ -12,11 +12,12 @@
 namespace fathom {
 
 // Every position of a sequence belongs to one of two arithmetic classes, and the class alone picks
-// the kernels that compute it: never the batch, the chunk, the threads or what happened to the process
-// (ARCHITECTURE.md, "Determinism").
+// the kernels that compute it: never the batch, the chunk, the threads or what happened to the
+// process (ARCHITECTURE.md, "Determinism").
 enum class PositionClass : uint8_t { kPrompt, kGenerated };
 
-// The rows of a step that belong to one sequence. Within a step, sequences of class kPrompt come first.
+// The rows of a step that belong to one sequence. Within a step, sequences of class kPrompt come
+// first.
 struct SequenceRows {
   int64_t first_row = 0;
   int64_t num_rows = 0;
@@ -25,8 +26,8 @@ struct SequenceRows {
   std::span<const int32_t> pages;  // page ids, covering start_position + num_rows tokens
 };
 
-// One layer's rows in the paged cache. Row of token position p in a sequence with page table `pages`:
-// data + pages[p / page_tokens] * page_stride_bytes + (p % page_tokens) * row_bytes.
+// One layer's rows in the paged cache. Row of token position p in a sequence with page table
+// `pages`: data + pages[p / page_tokens] * page_stride_bytes + (p % page_tokens) * row_bytes.
 struct KvPages {
   std::byte* data = nullptr;
   DType dtype = DType::kF32;

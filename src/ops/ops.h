@@ -1,10 +1,11 @@
 // Ops: the coarse operations that a DeepSeek model is made of. The one seam between model code and
 // hardware: models call these, backends implement them, decorators wrap them.
 //
-// Two laws: model code never reads tensor values on the host (so that a device can capture a step as a
-// graph), and it holds no backend type. Outputs are explicit arguments; aliasing is said in each struct
-// and is otherwise forbidden. Activations are float32 matrices [rows, cols] (tensor/tensor_view.h),
-// rows being the tokens of a step. An op may not keep a pointer beyond its call.
+// Two laws: model code never reads tensor values on the host (so that a device can capture a step
+// as a graph), and it holds no backend type. Outputs are explicit arguments; aliasing is said in
+// each struct and is otherwise forbidden. Activations are float32 matrices [rows, cols]
+// (tensor/tensor_view.h), rows being the tokens of a step. An op may not keep a pointer beyond its
+// call.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +20,9 @@ namespace fathom {
 
 // out[t] = table[token_ids[t]]
 struct EmbedArgs {
-  WeightView table;                   // [vocab, hidden]
+  WeightView table;                    // [vocab, hidden]
   std::span<const int32_t> token_ids;  // [tokens], each in [0, vocab)
-  TensorView out;                     // [tokens, hidden]
+  TensorView out;                      // [tokens, hidden]
 };
 
 // out = weight * x / sqrt(mean(x²) + eps), mean over the columns, in float32.
@@ -58,7 +59,8 @@ struct LinearArgs {
 // Which channels rope pairs: i with i + d/2, or 2i with 2i + 1.
 enum class RopeLayout : uint8_t { kHalf, kPairs };
 
-// angles[t] = [cos(p·f₀)·a … cos(p·f_{d/2-1})·a | sin(p·f₀)·a …], p = positions[t], a = attention_factor.
+// angles[t] = [cos(p·f₀)·a … cos(p·f_{d/2-1})·a | sin(p·f₀)·a …], p = positions[t], a =
+// attention_factor.
 struct RopeAnglesArgs {
   std::span<const int32_t> positions;           // [tokens]
   std::span<const double> inverse_frequencies;  // [d/2]
@@ -66,7 +68,8 @@ struct RopeAnglesArgs {
   TensorView out;  // [tokens, d]
 };
 
-// Rotates, in place, channels [offset, offset + d) of each head: (a, b) -> (a·cos − b·sin, b·cos + a·sin).
+// Rotates, in place, channels [offset, offset + d) of each head: (a, b) -> (a·cos − b·sin, b·cos +
+// a·sin).
 struct RopeArgs {
   TensorView x;       // [tokens, heads * head_dim], updated
   TensorView angles;  // [tokens, d], of rope_angles
@@ -75,8 +78,8 @@ struct RopeArgs {
   RopeLayout layout = RopeLayout::kHalf;
 };
 
-// Appends each row to its sequence's pages at position start_position + (row − first_row). A cache row
-// is the parts' rows one after another: {k, v} or {latent with rope key}.
+// Appends each row to its sequence's pages at position start_position + (row − first_row). A cache
+// row is the parts' rows one after another: {k, v} or {latent with rope key}.
 struct KvAppendArgs {
   std::span<const TensorView> parts;  // each [tokens, *]; the columns add up to kv.row_elements
   KvPages kv;
@@ -84,7 +87,8 @@ struct KvAppendArgs {
 };
 
 // Causal softmax attention over the paged cache, which already holds this step's rows.
-// A cache row is [k of all KV heads | v of all KV heads]; query head h uses KV head h / (heads / kv_heads).
+// A cache row is [k of all KV heads | v of all KV heads]; query head h uses KV head h / (heads /
+// kv_heads).
 struct AttentionArgs {
   TensorView q;  // [tokens, heads * head_dim]
   KvPages kv;    // row_elements = 2 * kv_heads * head_dim
@@ -97,7 +101,8 @@ struct AttentionArgs {
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, §2.1) in the absorbed form: the cache
-// holds only [c | k_rope] per token, shared by all heads, and kv_b is applied to the query and the result:
+// holds only [c | k_rope] per token, shared by all heads, and kv_b is applied to the query and the
+// result:
 //   q_nope·k_nope = (Wkᵀ q_nope)·c,   o = Wv (Σ p·c),   [Wk | Wv] = kv_b's rows of the head.
 struct MlaAttentionArgs {
   TensorView q;     // [tokens, heads * (qk_nope_head_dim + qk_rope_head_dim)], rope applied
@@ -133,13 +138,13 @@ enum class RouterScoring : uint8_t {
 };
 enum class RouterGroups : uint8_t {
   kNone,
-  kMax,      // V2 group_limited_greedy: a group scores its best expert; other groups' scores become 0
+  kMax,  // V2 group_limited_greedy: a group scores its best expert; other groups' scores become 0
   kTop2Sum,  // V3 noaux_tc: a group scores the sum of its two best; other groups become −inf
 };
 
-// Picks experts_per_token experts a row. Ties go to the lower index. Ids are written in descending order
-// of the choice score. scores = scoring(logits); choice = scores + bias; weight = score (without bias),
-// divided by the sum if `normalize`, times scaling_factor.
+// Picks experts_per_token experts a row. Ties go to the lower index. Ids are written in descending
+// order of the choice score. scores = scoring(logits); choice = scores + bias; weight = score
+// (without bias), divided by the sum if `normalize`, times scaling_factor.
 struct RouteArgs {
   TensorView logits;  // [tokens, experts]
   WeightView bias;    // float32 [experts] (e_score_correction_bias), or undefined
@@ -153,7 +158,8 @@ struct RouteArgs {
   TensorView weights;  // [tokens, experts_per_token]
 };
 
-// out[t] = Σ_k weights[t,k] · expert_{ids[t,k]}(x[t]) + shared(x[t]), summed in the order of k, shared last.
+// out[t] = Σ_k weights[t,k] · expert_{ids[t,k]}(x[t]) + shared(x[t]), summed in the order of k,
+// shared last.
 struct MoeArgs {
   TensorView x;        // [tokens, hidden]
   TensorView ids;      // i32 [tokens, k]

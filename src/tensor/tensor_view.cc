@@ -14,8 +14,8 @@ void Workspace::AlignedFree::operator()(std::byte* p) const { std::free(p); }
 
 TensorView Workspace::allocate(DType dtype, int64_t rows, int64_t cols) {
   FATHOM_CHECK(rows >= 0 && cols >= 0) << rows << "x" << cols;
-  std::size_t bytes = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols) *
-                      dtype_bytes(dtype);
+  std::size_t bytes =
+      static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols) * dtype_bytes(dtype);
   bytes = std::max((bytes + kAlign - 1) / kAlign * kAlign, kAlign);
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size) {
     ++block_;

@@ -1,7 +1,7 @@
 // TensorView: a non-owning matrix of activations. Buffer and Workspace own memory.
 //
-// Activations of one step are matrices [rows, cols] whose rows may be strided (a view of some columns
-// of a wider matrix). Heads are folded into the columns: [tokens, heads * head_dim].
+// Activations of one step are matrices [rows, cols] whose rows may be strided (a view of some
+// columns of a wider matrix). Heads are folded into the columns: [tokens, heads * head_dim].
 #pragma once
 
 #include <cstddef>

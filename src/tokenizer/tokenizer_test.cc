@@ -170,8 +170,8 @@ TEST(Tokenizer, LongTextsOfOneKind) {
 }
 
 TEST(Tokenizer, LongTextsOfStrangerKinds) {
-  expect_long_texts({"\n", " \n", "中", "e\u0301", "!", "\t", "\r", "٣", "😀", "\u0301", "'", "\x01",
-                     "\u3000", "aé", "\u00A0\n", "\u0301\u0323"},
+  expect_long_texts({"\n", " \n", "中", "e\u0301", "!", "\t", "\r", "٣", "😀", "\u0301", "'",
+                     "\x01", "\u3000", "aé", "\u00A0\n", "\u0301\u0323"},
                     1 << 17);
 }
 

@@ -1,5 +1,5 @@
-// CpuOps against ReferenceOps on the ops that read and write the paged cache: ragged sequences, shuffled
-// pages, page sizes that do not divide the lengths.
+// CpuOps against ReferenceOps on the ops that read and write the paged cache: ragged sequences,
+// shuffled pages, page sizes that do not divide the lengths.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,18 +18,17 @@ namespace {
 struct Fixture {
   Fixture(std::mt19937& rng, int64_t row_elements, int64_t page_tokens,
           std::vector<std::pair<int64_t, int64_t>> start_and_rows)
-      : cache(*KvCache::create(std::array{KvLayerSpec{.row_elements = 3}, KvLayerSpec{row_elements}},
-                               4096, page_tokens)),
+      : cache(
+            *KvCache::create(std::array{KvLayerSpec{.row_elements = 3}, KvLayerSpec{row_elements}},
+                             4096, page_tokens)),
         kv(cache.layers()[1]) {
     tables.resize(start_and_rows.size());
     for (std::size_t i = 0; i < tables.size(); ++i) {
       const auto [start, count] = start_and_rows[i];
       EXPECT_TRUE(cache.take(cache.pages_for(start + count), tables[i]));
       std::shuffle(tables[i].begin(), tables[i].end(), rng);
-      sequences.push_back({.first_row = rows,
-                           .num_rows = count,
-                           .start_position = start,
-                           .pages = tables[i]});
+      sequences.push_back(
+          {.first_row = rows, .num_rows = count, .start_position = start, .pages = tables[i]});
       rows += count;
       for (int64_t p = 0; p < start; ++p) {
         std::normal_distribution<float> normal(0, 1);
@@ -64,7 +63,8 @@ TEST(AttentionTest, GroupedQueries) {
           k.fill(rng);
           v.fill(rng);
           cpu.kv_append({std::array{k.view(), v.view()}, f.kv, f.sequences});
-          AttentionArgs args{q.view(), f.kv, f.sequences, heads, kv_heads, dim, 0.3f, expected.view()};
+          AttentionArgs args{q.view(), f.kv, f.sequences, heads,
+                             kv_heads, dim,  0.3f,        expected.view()};
           reference.attention(args);
           args.out = actual.view();
           cpu.attention(args);
@@ -94,8 +94,8 @@ TEST(AttentionTest, Latent) {
         q.fill(rng, 0.2f);
         row.fill(rng);
         cpu.kv_append({std::span(&row.view(), 1), f.kv, f.sequences});
-        MlaAttentionArgs args{q.view(), kv_b, f.kv, f.sequences, heads, nope, rope,
-                              v_dim,    rank, 0.2f, expected.view()};
+        MlaAttentionArgs args{q.view(), kv_b,  f.kv, f.sequences, heads,          nope,
+                              rope,     v_dim, rank, 0.2f,        expected.view()};
         reference.mla_attention(args);
         args.out = actual.view();
         cpu.mla_attention(args);

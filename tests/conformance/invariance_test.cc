@@ -1,5 +1,5 @@
-// The law of determinism (ARCHITECTURE.md): the bytes of a position's logits depend on the tokens before it
-// and on its class, never on the chunk, the batch, the threads or an interruption.
+// The law of determinism (ARCHITECTURE.md): the bytes of a position's logits depend on the tokens
+// before it and on its class, never on the chunk, the batch, the threads or an interruption.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -24,7 +24,8 @@ std::vector<std::vector<int32_t>> long_prompts(const std::string& dir) {
   return out;
 }
 
-void expect_same_bytes(const std::vector<float>& a, const std::vector<float>& b, const std::string& what) {
+void expect_same_bytes(const std::vector<float>& a, const std::vector<float>& b,
+                       const std::string& what) {
   ASSERT_EQ(a.size(), b.size()) << what;
   if (std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0) return;
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -35,9 +36,9 @@ void expect_same_bytes(const std::vector<float>& a, const std::vector<float>& b,
 }
 
 // Logits of the last token of each prompt, all prompts in one step; class as given.
-std::vector<std::vector<float>> batched_last_logits(const Model& model, Ops& ops,
-                                                    const std::vector<std::vector<int32_t>>& prompts,
-                                                    PositionClass position_class) {
+std::vector<std::vector<float>> batched_last_logits(
+    const Model& model, Ops& ops, const std::vector<std::vector<int32_t>>& prompts,
+    PositionClass position_class) {
   int64_t total = 0;
   for (const auto& p : prompts) total += static_cast<int64_t>(p.size()) + kDefaultPageTokens;
   KvCache cache = *KvCache::create(model.kv_layers(), total);
@@ -94,10 +95,12 @@ TEST_P(InvarianceTest, GeneratedPositionsReplayedManyAtOnce) {
   const auto prompt = long_prompts(dir()).back();
   CpuOps two({.threads = 2, .compute = compute()}), one({.threads = 1, .compute = compute()});
   const int64_t border = 10;
-  const auto stepwise = all_logits(*open.model, two, prompt, {.chunk = 1, .generated_from = border});
+  const auto stepwise =
+      all_logits(*open.model, two, prompt, {.chunk = 1, .generated_from = border});
   for (const int64_t chunk : {7, 64, 1 << 20}) {
-    expect_same_bytes(all_logits(*open.model, one, prompt, {.chunk = chunk, .generated_from = border}),
-                      stepwise, "replay in chunks of " + std::to_string(chunk));
+    expect_same_bytes(
+        all_logits(*open.model, one, prompt, {.chunk = chunk, .generated_from = border}), stepwise,
+        "replay in chunks of " + std::to_string(chunk));
   }
 }
 
@@ -120,8 +123,8 @@ TEST_P(InvarianceTest, Batches) {
   }
 }
 
-// Answers at temperature 1: all requests at once, one by one, and taken up again after every few tokens by
-// another engine (what happens when a worker dies).
+// Answers at temperature 1: all requests at once, one by one, and taken up again after every few
+// tokens by another engine (what happens when a worker dies).
 TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
   const OpenModel open = open_model(dir());
   const auto prompts = long_prompts(dir());
@@ -135,7 +138,8 @@ TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
   };
   std::vector<std::vector<int32_t>> together(prompts.size());
   {
-    auto engine = *Engine::create(*open.model, ops, {.cache_tokens = 8192, .max_batch_tokens = 100});
+    auto engine =
+        *Engine::create(*open.model, ops, {.cache_tokens = 8192, .max_batch_tokens = 100});
     std::vector<uint64_t> ids;
     for (std::size_t i = 0; i < prompts.size(); ++i) ids.push_back(*engine->submit(request(i, {})));
     std::vector<TokenEvent> events;
@@ -153,7 +157,8 @@ TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
       const auto id = engine->submit(request(i, emitted));
       ASSERT_TRUE(id) << id.error().message;
       std::vector<TokenEvent> events;
-      for (std::size_t want = 1 + emitted.size() % 7; events.size() < want && engine->step(events);) {
+      for (std::size_t want = 1 + emitted.size() % 7;
+           events.size() < want && engine->step(events);) {
       }
       for (const TokenEvent& e : events) emitted.push_back(e.sampled.token);
     }

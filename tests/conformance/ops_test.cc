@@ -1,4 +1,5 @@
-// CpuOps against ReferenceOps on every op, weight format and instruction set, with odd and empty shapes.
+// CpuOps against ReferenceOps on every op, weight format and instruction set, with odd and empty
+// shapes.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -17,8 +18,11 @@ struct Format {
   DType dtype;
   int64_t block;  // of scales; 0 = none
 };
-constexpr std::array<Format, 5> kFormats = {
-    {{DType::kF32, 0}, {DType::kF16, 0}, {DType::kBF16, 0}, {DType::kF8E4M3, 0}, {DType::kF8E4M3, 128}}};
+constexpr std::array<Format, 5> kFormats = {{{DType::kF32, 0},
+                                             {DType::kF16, 0},
+                                             {DType::kBF16, 0},
+                                             {DType::kF8E4M3, 0},
+                                             {DType::kF8E4M3, 128}}};
 
 class OpsTest : public testing::Test {
  protected:
@@ -28,8 +32,8 @@ class OpsTest : public testing::Test {
 };
 
 std::string shape(int64_t m, int64_t k, int64_t n, const Format& f) {
-  return std::string(dtype_name(f.dtype)) + "/" + std::to_string(f.block) + " m=" +
-         std::to_string(m) + " k=" + std::to_string(k) + " n=" + std::to_string(n);
+  return std::string(dtype_name(f.dtype)) + "/" + std::to_string(f.block) +
+         " m=" + std::to_string(m) + " k=" + std::to_string(k) + " n=" + std::to_string(n);
 }
 
 TEST_F(OpsTest, Linear) {
@@ -70,7 +74,8 @@ TEST_F(OpsTest, LinearOfARowRangeUsesItsScales) {
 }
 
 TEST_F(OpsTest, LinearsAreIndependent) {
-  const Weight a(rng_, DType::kBF16, 70, 48), b(rng_, DType::kF32, 9, 48), c(rng_, DType::kF16, 33, 20);
+  const Weight a(rng_, DType::kBF16, 70, 48), b(rng_, DType::kF32, 9, 48),
+      c(rng_, DType::kF16, 33, 20);
   Matrix x(6, 48), y(6, 20, 1);
   x.fill(rng_);
   y.fill(rng_);
@@ -109,7 +114,8 @@ TEST_F(OpsTest, EveryShortFloatCodeDecodes) {
       std::vector<uint8_t> bytes;
       for (int i = 0; i < 256; ++i) bytes.push_back(static_cast<uint8_t>(i));
       const void* data = dtype == DType::kF8E4M3 ? static_cast<void*>(bytes.data()) : codes.data();
-      const WeightView table{.data = static_cast<const std::byte*>(data), .dtype = dtype, .rows = rows, .cols = cols};
+      const WeightView table{
+          .data = static_cast<const std::byte*>(data), .dtype = dtype, .rows = rows, .cols = cols};
       Matrix expected(1, cols), actual(1, cols);
       for (int32_t r = 0; r < rows; ++r) {
         reference_.embed({table, std::span(&r, 1), expected.view()});
@@ -117,7 +123,8 @@ TEST_F(OpsTest, EveryShortFloatCodeDecodes) {
         for (int64_t c = 0; c < cols; ++c) {
           const float e = expected.view().f32(0)[c], a = actual.view().f32(0)[c];
           if (std::isnan(e) && std::isnan(a)) continue;
-          // Without F16C, infinities and NaN of binary16 become large numbers: no checkpoint has them.
+          // Without F16C, infinities and NaN of binary16 become large numbers: no checkpoint has
+          // them.
           if (dtype == DType::kF16 && !std::isfinite(e)) continue;
           ASSERT_EQ(a, e) << dtype_name(dtype) << " code " << r * 256 + c;
         }
@@ -130,7 +137,8 @@ TEST_F(OpsTest, EveryShortFloatCodeDecodes) {
 TEST_F(OpsTest, MlpOfHugeInputs) {
   for_each_target([&] {
     const std::array<float, 1> one = {1.0f};
-    const WeightView w{.data = reinterpret_cast<const std::byte*>(one.data()), .rows = 1, .cols = 1};
+    const WeightView w{
+        .data = reinterpret_cast<const std::byte*>(one.data()), .rows = 1, .cols = 1};
     for (const float v : {-3e38f, -1e4f, -105.0f, -88.0f, 0.0f, 88.0f, 1e4f, 1e19f}) {
       Matrix x(1, 1), expected(1, 1), actual(1, 1);
       x.view().f32(0)[0] = v;
@@ -171,7 +179,8 @@ TEST_F(OpsTest, Rope) {
         const int64_t heads = 3, head_dim = dims + 5;
         std::vector<double> frequencies;
         for (int64_t i = 0; i < dims / 2; ++i)
-          frequencies.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));
+          frequencies.push_back(
+              std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));
         const std::array<int32_t, 3> positions = {0, 3, 100000};
         Matrix expected_angles(3, dims), angles(3, dims), expected(3, heads * head_dim),
             actual(3, heads * head_dim, 1);
@@ -240,7 +249,8 @@ TEST_F(OpsTest, Mlp) {
 
 TEST_F(OpsTest, Route) {
   for (const RouterScoring scoring : {RouterScoring::kSoftmax, RouterScoring::kSigmoid}) {
-    for (const RouterGroups groups : {RouterGroups::kNone, RouterGroups::kMax, RouterGroups::kTop2Sum}) {
+    for (const RouterGroups groups :
+         {RouterGroups::kNone, RouterGroups::kMax, RouterGroups::kTop2Sum}) {
       for (const bool normalize : {false, true}) {
         for (const bool ties : {false, true}) {
           const int64_t tokens = 200, experts = 24, picks = 5;
@@ -249,8 +259,10 @@ TEST_F(OpsTest, Route) {
           logits.fill(rng_, 2);
           if (ties)
             for (int64_t t = 0; t < tokens; ++t)
-              for (int64_t e = 0; e < experts; ++e) logits.view().f32(t)[e] = static_cast<float>(rng_() % 3);
-          std::vector<int32_t> expected_ids(static_cast<std::size_t>(tokens * picks)), ids(expected_ids.size());
+              for (int64_t e = 0; e < experts; ++e)
+                logits.view().f32(t)[e] = static_cast<float>(rng_() % 3);
+          std::vector<int32_t> expected_ids(static_cast<std::size_t>(tokens * picks)),
+              ids(expected_ids.size());
           RouteArgs args{.logits = logits.view(),
                          .bias = ties ? WeightView{} : bias.view(),
                          .scoring = scoring,
@@ -260,7 +272,8 @@ TEST_F(OpsTest, Route) {
                          .normalize = normalize,
                          .scaling_factor = 2.5f};
           const auto view = [&](std::vector<int32_t>& v) {
-            return TensorView{reinterpret_cast<std::byte*>(v.data()), DType::kI32, tokens, picks, picks};
+            return TensorView{reinterpret_cast<std::byte*>(v.data()), DType::kI32, tokens, picks,
+                              picks};
           };
           args.ids = view(expected_ids);
           args.weights = expected_w.view();
@@ -290,7 +303,8 @@ TEST_F(OpsTest, Moe) {
       const SwigluWeights shared = wide.weights(false);
       for (const int64_t tokens : {0, 1, 6, 70}) {
         for (const bool with_shared : {false, true}) {
-          Matrix x(tokens, hidden, 1), w(tokens, picks), expected(tokens, hidden), actual(tokens, hidden, 1);
+          Matrix x(tokens, hidden, 1), w(tokens, picks), expected(tokens, hidden),
+              actual(tokens, hidden, 1);
           x.fill(rng_, 0.3f);
           w.fill(rng_);
           std::vector<int32_t> ids;
@@ -298,7 +312,8 @@ TEST_F(OpsTest, Moe) {
             const auto first = static_cast<int32_t>(rng_() % 3);
             ids.insert(ids.end(), {first, first == 2 ? 4 : first + 1});
           }
-          const TensorView id_view{reinterpret_cast<std::byte*>(ids.data()), DType::kI32, tokens, picks, picks};
+          const TensorView id_view{reinterpret_cast<std::byte*>(ids.data()), DType::kI32, tokens,
+                                   picks, picks};
           const SwigluWeights* s = with_shared ? &shared : nullptr;
           reference_.moe({x.view(), id_view, w.view(), weights, s, expected.view()});
           cpu_.moe({x.view(), id_view, w.view(), weights, s, actual.view()});

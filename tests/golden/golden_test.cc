@@ -13,8 +13,8 @@
 namespace fathom::test {
 namespace {
 
-// Logits may differ from the golden by this share of the golden's own standard deviation: float32 sums in
-// another order differ by about a tenth of it.
+// Logits may differ from the golden by this share of the golden's own standard deviation: float32
+// sums in another order differ by about a tenth of it.
 constexpr double kTolerance = 5e-4;
 
 // Largest |actual − expected| relative to the standard deviation of expected, with where it stands.
@@ -34,12 +34,12 @@ Difference compare(std::span<const float> actual, const std::vector<float>& expe
   return d;
 }
 
-#define EXPECT_CLOSE(actual, expected, what)                                                     \
-  do {                                                                                           \
-    const std::vector<float> a(actual), e(expected);                                             \
-    const Difference d = compare(a, e);                                                          \
-    EXPECT_LE(d.worst, kTolerance) << what << ": element " << d.index << " is " << a[d.index]    \
-                                   << ", expected " << e[d.index];                               \
+#define EXPECT_CLOSE(actual, expected, what)                                                       \
+  do {                                                                                             \
+    const std::vector<float> a(actual), e(expected);                                               \
+    const Difference d = compare(a, e);                                                            \
+    EXPECT_LE(d.worst, kTolerance)                                                                 \
+        << what << ": element " << d.index << " is " << a[d.index] << ", expected " << e[d.index]; \
   } while (false)
 
 // Records the outputs that the model marks.
@@ -94,8 +94,8 @@ std::vector<int32_t> greedy(const Model& model, Ops& ops, const std::vector<int3
                                {.cache_tokens = static_cast<int64_t>(prompt.size()) + count,
                                 .max_batch_tokens = chunk,
                                 .prefill_chunk = chunk});
-  auto submitted = (*engine)->submit(
-      {.prompt = prompt, .sampling = {.temperature = 0}, .max_tokens = count});
+  auto submitted =
+      (*engine)->submit({.prompt = prompt, .sampling = {.temperature = 0}, .max_tokens = count});
   if (!submitted) ADD_FAILURE() << submitted.error().message;
   std::vector<TokenEvent> events;
   while ((*engine)->step(events)) {
@@ -130,7 +130,8 @@ void check_layers(const Model& model, Ops& ops, const Golden& golden, const Prom
   RecordingOps recorder(ops);
   all_logits(model, recorder, p.ids, {});
   std::vector<std::string> names = {"embed", "final_norm"};
-  for (int64_t i = 0; i < model.info().num_layers; ++i) names.push_back("layer" + std::to_string(i));
+  for (int64_t i = 0; i < model.info().num_layers; ++i)
+    names.push_back("layer" + std::to_string(i));
   for (const std::string& name : names) {
     if (!golden.has(p.key + "hidden." + name)) continue;
     EXPECT_CLOSE(recorder.marks[name], golden.floats(p.key + "hidden." + name), p.key << name);

@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <hwy/targets.h>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <hwy/targets.h>
 #include <random>
 #include <vector>
 
@@ -33,13 +33,14 @@ void for_each_target(const F& f) {
   EXPECT_GE(runs, 1);
 }
 
-// A matrix with `pad` floats between its rows and its first element `pad` floats into its memory, so that
-// rows are neither aligned nor adjacent.
+// A matrix with `pad` floats between its rows and its first element `pad` floats into its memory,
+// so that rows are neither aligned nor adjacent.
 class Matrix {
  public:
   Matrix(int64_t rows, int64_t cols, int64_t pad = 0)
       : data_(static_cast<std::size_t>(pad + rows * (cols + pad)), 1e30f),
-        view_{reinterpret_cast<std::byte*>(data_.data() + pad), DType::kF32, rows, cols, cols + pad} {}
+        view_{reinterpret_cast<std::byte*>(data_.data() + pad), DType::kF32, rows, cols,
+              cols + pad} {}
   Matrix(const Matrix&) = delete;
 
   Matrix& fill(std::mt19937& rng, float scale = 1) {
@@ -72,7 +73,9 @@ class Weight {
       const float v = normal(rng);
       std::byte* p = bytes_.data() + i * dtype_bytes(dtype);
       switch (dtype) {
-        case DType::kF32: std::memcpy(p, &v, 4); break;
+        case DType::kF32:
+          std::memcpy(p, &v, 4);
+          break;
         case DType::kBF16: {
           const uint16_t b = f32_to_bf16(v);
           std::memcpy(p, &b, 2);
@@ -109,8 +112,8 @@ class Weight {
   WeightView view_;
 };
 
-// Elements may differ by `tolerance` times the largest expected magnitude (sums in another order), or times
-// `magnitude`, that of the summands, where the sums may have cancelled.
+// Elements may differ by `tolerance` times the largest expected magnitude (sums in another order),
+// or times `magnitude`, that of the summands, where the sums may have cancelled.
 inline void expect_close(const TensorView& actual, const TensorView& expected, double tolerance,
                          const std::string& what, double magnitude = 1e-6) {
   double scale = magnitude;
@@ -121,8 +124,8 @@ inline void expect_close(const TensorView& actual, const TensorView& expected, d
     for (int64_t c = 0; c < expected.cols; ++c) {
       const double diff = std::fabs(static_cast<double>(actual.f32(r)[c]) - expected.f32(r)[c]);
       if (diff <= tolerance * scale) continue;
-      ADD_FAILURE() << what << ": [" << r << ", " << c << "] is " << actual.f32(r)[c] << ", expected "
-                    << expected.f32(r)[c] << " within " << tolerance * scale;
+      ADD_FAILURE() << what << ": [" << r << ", " << c << "] is " << actual.f32(r)[c]
+                    << ", expected " << expected.f32(r)[c] << " within " << tolerance * scale;
       return;
     }
   }

@@ -78,7 +78,8 @@ void CpuOps::mla_attention(const MlaAttentionArgs& args) {
     for (int64_t d = 0; d < dn; ++d) {
       cpu::decode_row(wk, d, weight_row.data());
       for (int64_t i = 0; i < rows; ++i)
-        cpu::axpy_row(q(i)[d], weight_row.data(), r, &query[static_cast<std::size_t>(i * (r + dr))]);
+        cpu::axpy_row(q(i)[d], weight_row.data(), r,
+                      &query[static_cast<std::size_t>(i * (r + dr))]);
     }
     const float* latent_rows[kRowBlock];
     float* out_rows[kRowBlock];

@@ -36,7 +36,8 @@ void score(RouterScoring scoring, const float* logits, int64_t n, float* scores)
 }
 
 // Masks the choice of experts outside the best groups (ops.h: RouterGroups).
-void mask_groups(const RouteArgs& args, float* choice, int64_t experts, std::vector<float>& groups) {
+void mask_groups(const RouteArgs& args, float* choice, int64_t experts,
+                 std::vector<float>& groups) {
   const int64_t size = experts / args.num_groups;
   groups.assign(static_cast<std::size_t>(args.num_groups), 0.0f);
   for (int64_t g = 0; g < args.num_groups; ++g) {
@@ -95,9 +96,9 @@ void CpuOps::route(const RouteArgs& args) {
            [&](int64_t t) { route_row(args, t); });
 }
 
-// Pairs (token, k) are sorted by expert; each expert then multiplies its own tokens at once. The shared
-// expert comes last, with all tokens. Two parallel passes (gate and up, then down) and a combination that
-// adds a row's parts in the order of k.
+// Pairs (token, k) are sorted by expert; each expert then multiplies its own tokens at once. The
+// shared expert comes last, with all tokens. Two parallel passes (gate and up, then down) and a
+// combination that adds a row's parts in the order of k.
 void CpuOps::moe(const MoeArgs& args) {
   const Workspace::Scope scope(scratch_);
   const int64_t tokens = args.x.rows, picks = args.ids.cols;
@@ -164,10 +165,12 @@ void CpuOps::moe(const MoeArgs& args) {
   for (std::size_t e = 0; e < static_cast<std::size_t>(num_experts); ++e) {
     const auto b = static_cast<std::size_t>(begin[e]);
     const int64_t rows = begin[e + 1] - begin[e];
-    if (rows > 0) products.push_back({&inner_sorted[b], rows, args.experts[e].down, {}, &down_rows[b]});
+    if (rows > 0)
+      products.push_back({&inner_sorted[b], rows, args.experts[e].down, {}, &down_rows[b]});
   }
   if (args.shared != nullptr)
-    products.push_back({inputs(shared_gate, 1), tokens, args.shared->down, {}, outputs(args.out, 0)});
+    products.push_back(
+        {inputs(shared_gate, 1), tokens, args.shared->down, {}, outputs(args.out, 0)});
   run_products(products);
 
   for_rows(tokens, args.out.cols * picks, [&](int64_t t) {

@@ -155,8 +155,7 @@ void CpuOps::rope_angles(const RopeAnglesArgs& args) {
 
 void CpuOps::rope(const RopeArgs& args) {
   const int64_t dims = args.angles.cols, head_dim = args.x.cols / args.heads;
-  const auto rotate =
-      args.layout == RopeLayout::kHalf ? cpu::rope_half_row : cpu::rope_pairs_row;
+  const auto rotate = args.layout == RopeLayout::kHalf ? cpu::rope_half_row : cpu::rope_pairs_row;
   for_rows(args.x.rows, args.heads * dims, [&](int64_t t) {
     const float* cos = args.angles.f32(t);
     for (int64_t h = 0; h < args.heads; ++h)

@@ -64,7 +64,8 @@ class CpuOps : public Ops {
   // Row pointers of x, the rows rounded to the compute type where that is not float32.
   const float* const* inputs(const TensorView& x, std::size_t slot);
   float* const* outputs(const TensorView& out, std::size_t slot);
-  // f(row) for all rows of `cols` elements' work each, in parallel if there is enough to pay for it.
+  // f(row) for all rows of `cols` elements' work each, in parallel if there is enough to pay for
+  // it.
   template <typename F>
   void for_rows(int64_t rows, int64_t cols, const F& f) {
     if (rows * cols < kSerialElements) {

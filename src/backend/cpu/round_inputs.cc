@@ -9,7 +9,9 @@ namespace fathom::cpu {
 
 void round_inputs(ComputeType type, const float* x, int64_t n, float* out) {
   switch (type) {
-    case ComputeType::kF32: std::copy_n(x, n, out); return;
+    case ComputeType::kF32:
+      std::copy_n(x, n, out);
+      return;
     case ComputeType::kBF16:
       for (int64_t i = 0; i < n; ++i) out[i] = bf16_to_f32(f32_to_bf16(x[i]));
       return;

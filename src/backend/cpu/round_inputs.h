@@ -7,7 +7,8 @@
 
 namespace fathom::cpu {
 
-// Values that share one int8 scale: GGUF's Q8_0 block, so that the products can be taken in integers.
+// Values that share one int8 scale: GGUF's Q8_0 block, so that the products can be taken in
+// integers.
 inline constexpr int64_t kInt8Block = 32;
 
 // out[i] = x[i] rounded to `type`, kept as float32; out may be x.

@@ -19,16 +19,21 @@ const float* f32_data(const WeightView& w) {
 float element(const WeightView& w, int64_t row, int64_t col) {
   const int64_t i = row * w.cols + col;
   switch (w.dtype) {
-    case DType::kF32: return reinterpret_cast<const float*>(w.data)[i];
-    case DType::kF16: return f16_to_f32(reinterpret_cast<const uint16_t*>(w.data)[i]);
-    case DType::kBF16: return bf16_to_f32(reinterpret_cast<const uint16_t*>(w.data)[i]);
+    case DType::kF32:
+      return reinterpret_cast<const float*>(w.data)[i];
+    case DType::kF16:
+      return f16_to_f32(reinterpret_cast<const uint16_t*>(w.data)[i]);
+    case DType::kBF16:
+      return bf16_to_f32(reinterpret_cast<const uint16_t*>(w.data)[i]);
     case DType::kF8E4M3: {
       const float v = f8e4m3_to_f32(reinterpret_cast<const uint8_t*>(w.data)[i]);
       if (w.scales == nullptr) return v;
       return v * w.scales[(w.scale_row0 + row) / w.scale_block_rows * w.scale_stride +
                           col / w.scale_block_cols];
     }
-    default: FATHOM_CHECK(false) << "weight of type " << dtype_name(w.dtype); return 0;
+    default:
+      FATHOM_CHECK(false) << "weight of type " << dtype_name(w.dtype);
+      return 0;
   }
 }
 
@@ -164,8 +169,7 @@ void ReferenceOps::rope(const RopeArgs& args) {
 void ReferenceOps::kv_append(const KvAppendArgs& args) {
   for_each_row(args.sequences, [&](int64_t row, const SequenceRows& s, int64_t position) {
     auto* out = reinterpret_cast<float*>(args.kv.row(s.pages, position));
-    for (const TensorView& part : args.parts)
-      out = std::copy_n(part.f32(row), part.cols, out);
+    for (const TensorView& part : args.parts) out = std::copy_n(part.f32(row), part.cols, out);
   });
 }
 
@@ -183,8 +187,8 @@ void ReferenceOps::attention(const AttentionArgs& args) {
       softmax(p);
       std::vector<float> o(static_cast<std::size_t>(d), 0.0f);
       for (int64_t j = 0; j <= position; ++j) {
-        const auto* v = reinterpret_cast<const float*>(args.kv.row(s.pages, j)) +
-                        (args.kv_heads + kv_head) * d;
+        const auto* v =
+            reinterpret_cast<const float*>(args.kv.row(s.pages, j)) + (args.kv_heads + kv_head) * d;
         for (int64_t i = 0; i < d; ++i)
           o[static_cast<std::size_t>(i)] += p[static_cast<std::size_t>(j)] * v[i];
       }
@@ -258,7 +262,8 @@ void ReferenceOps::moe(const MoeArgs& args) {
     float* out = args.out.f32(t);
     std::fill(out, out + args.out.cols, 0.0f);
     for (int64_t k = 0; k < args.ids.cols; ++k) {
-      swiglu_row(args.experts[static_cast<std::size_t>(args.ids.i32(t)[k])], args.x.f32(t), y.data());
+      swiglu_row(args.experts[static_cast<std::size_t>(args.ids.i32(t)[k])], args.x.f32(t),
+                 y.data());
       for (std::size_t i = 0; i < y.size(); ++i) out[i] += args.weights.f32(t)[k] * y[i];
     }
     if (args.shared != nullptr) {

@@ -1,5 +1,5 @@
-// ReferenceOps: every op as the plainest possible scalar code. Slow, obvious, and what every backend is
-// compared with (tests/conformance).
+// ReferenceOps: every op as the plainest possible scalar code. Slow, obvious, and what every
+// backend is compared with (tests/conformance).
 #pragma once
 
 #include <vector>

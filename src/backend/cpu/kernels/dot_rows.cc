@@ -1,7 +1,7 @@
 // Matrix times rows for every stored weight format, in float32.
 //
-// Each output has one vector accumulator that runs over k in order, whatever the tile; so a result does
-// not depend on the tile it was computed in.
+// Each output has one vector accumulator that runs over k in order, whatever the tile; so a result
+// does not depend on the tile it was computed in.
 #include <algorithm>
 #include <cstring>
 
@@ -54,8 +54,8 @@ struct LoadF8E4M3 {
     const auto sign = hn::ShiftLeft<24>(hn::And(v, hn::Set(du32, 0x80u)));
     // Exponent and mantissa land in float32's fields with bias 127 instead of 7: a factor of 2^120,
     // which also turns E4M3's subnormals into the right values.
-    const auto scaled = hn::Mul(hn::BitCast(df, hn::ShiftLeft<20>(magnitude)),
-                                hn::Set(df, 1.329227995784916e36f));
+    const auto scaled =
+        hn::Mul(hn::BitCast(df, hn::ShiftLeft<20>(magnitude)), hn::Set(df, 1.329227995784916e36f));
     const auto value = hn::BitCast(df, hn::Or(hn::BitCast(du32, scaled), sign));
     const auto is_nan = hn::RebindMask(df, hn::Eq(magnitude, hn::Set(du32, 0x7Fu)));
     return hn::IfThenElse(is_nan, hn::NaN(df), value);
@@ -70,8 +70,8 @@ HWY_INLINE VF load_tail(const typename Load::T* p, int64_t count) {
   return Load::load(buffer);
 }
 
-// acc[i][j] += x[i][k0, k1) · w row j, for a tile of MR inputs and NR weight rows. `ahead`: elements from
-// here to the next tile's weights, whose short rows the hardware would not foresee.
+// acc[i][j] += x[i][k0, k1) · w row j, for a tile of MR inputs and NR weight rows. `ahead`:
+// elements from here to the next tile's weights, whose short rows the hardware would not foresee.
 template <class Load, int MR, int NR>
 HWY_INLINE void accumulate(const float* const* x, const typename Load::T* const* w, int64_t k0,
                            int64_t k1, int64_t ahead, VF (&acc)[MR][NR]) {
@@ -160,11 +160,16 @@ void dot_rows_as(const float* const* x, int64_t m, const WeightView& w, int64_t 
 void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
               float* const* y) {
   switch (w.dtype) {
-    case DType::kF32: return dot_rows_as<LoadF32>(x, m, w, n0, n1, y);
-    case DType::kBF16: return dot_rows_as<LoadBF16>(x, m, w, n0, n1, y);
-    case DType::kF16: return dot_rows_as<LoadF16>(x, m, w, n0, n1, y);
-    case DType::kF8E4M3: return dot_rows_as<LoadF8E4M3>(x, m, w, n0, n1, y);
-    default: FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
+    case DType::kF32:
+      return dot_rows_as<LoadF32>(x, m, w, n0, n1, y);
+    case DType::kBF16:
+      return dot_rows_as<LoadBF16>(x, m, w, n0, n1, y);
+    case DType::kF16:
+      return dot_rows_as<LoadF16>(x, m, w, n0, n1, y);
+    case DType::kF8E4M3:
+      return dot_rows_as<LoadF8E4M3>(x, m, w, n0, n1, y);
+    default:
+      FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
   }
 }
 
@@ -176,11 +181,11 @@ void decode_row_as(const WeightView& w, int64_t row, float* out) {
   const int64_t segment = w.scales != nullptr ? w.scale_block_cols : w.cols;
   for (int64_t k0 = 0; k0 < w.cols; k0 += segment) {
     const int64_t k1 = std::min(k0 + segment, w.cols);
-    const VF scale = hn::Set(
-        df, w.scales == nullptr
-                ? 1.0f
-                : w.scales[(w.scale_row0 + row) / w.scale_block_rows * w.scale_stride +
-                           k0 / w.scale_block_cols]);
+    const VF scale =
+        hn::Set(df, w.scales == nullptr
+                        ? 1.0f
+                        : w.scales[(w.scale_row0 + row) / w.scale_block_rows * w.scale_stride +
+                                   k0 / w.scale_block_cols]);
     int64_t k = k0;
     for (; k + lanes <= k1; k += lanes) hn::StoreU(hn::Mul(Load::load(p + k), scale), df, out + k);
     if (k < k1) {
@@ -193,11 +198,16 @@ void decode_row_as(const WeightView& w, int64_t row, float* out) {
 
 void decode_row(const WeightView& w, int64_t row, float* out) {
   switch (w.dtype) {
-    case DType::kF32: return decode_row_as<LoadF32>(w, row, out);
-    case DType::kBF16: return decode_row_as<LoadBF16>(w, row, out);
-    case DType::kF16: return decode_row_as<LoadF16>(w, row, out);
-    case DType::kF8E4M3: return decode_row_as<LoadF8E4M3>(w, row, out);
-    default: FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
+    case DType::kF32:
+      return decode_row_as<LoadF32>(w, row, out);
+    case DType::kBF16:
+      return decode_row_as<LoadBF16>(w, row, out);
+    case DType::kF16:
+      return decode_row_as<LoadF16>(w, row, out);
+    case DType::kF8E4M3:
+      return decode_row_as<LoadF8E4M3>(w, row, out);
+    default:
+      FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
   }
 }
 

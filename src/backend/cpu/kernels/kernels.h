@@ -1,7 +1,9 @@
-// The CPU kernels: functions on rows of floats, compiled for every instruction set and picked at run time.
+// The CPU kernels: functions on rows of floats, compiled for every instruction set and picked at
+// run time.
 //
-// Every result depends only on its own row and its own column: never on how many rows or columns a call
-// covers. That makes logits independent of batch, chunk and threads (ARCHITECTURE.md, "Determinism").
+// Every result depends only on its own row and its own column: never on how many rows or columns a
+// call covers. That makes logits independent of batch, chunk and threads (ARCHITECTURE.md,
+// "Determinism").
 #pragma once
 
 #include <cstdint>
@@ -35,8 +37,8 @@ void silu_mul_row(float* gate, const float* up, int64_t n);
 void rope_half_row(float* x, const float* cos, const float* sin, int64_t dims);
 void rope_pairs_row(float* x, const float* cos, const float* sin, int64_t dims);
 
-// One query of one head over the first num_keys rows of a sequence's cache: online softmax, page by page.
-// key of a row: row[key_offset, + key_dim); value: row[value_offset, + value_dim).
+// One query of one head over the first num_keys rows of a sequence's cache: online softmax, page by
+// page. key of a row: row[key_offset, + key_dim); value: row[value_offset, + value_dim).
 struct AttendRowArgs {
   const float* q = nullptr;  // [key_dim]
   KvPages kv;

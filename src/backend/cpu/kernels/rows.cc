@@ -35,7 +35,8 @@ HWY_INLINE float dot(const float* a, const float* b, int64_t n) {
 
 // scores[j] = q · keys[j] for KEYS keys side by side, each summed as dot() does.
 template <int KEYS>
-HWY_INLINE void dot_keys(const float* q, const float* keys, int64_t stride, int64_t n, float* scores) {
+HWY_INLINE void dot_keys(const float* q, const float* keys, int64_t stride, int64_t n,
+                         float* scores) {
   const DF df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
   VF acc[KEYS];
@@ -43,7 +44,8 @@ HWY_INLINE void dot_keys(const float* q, const float* keys, int64_t stride, int6
   int64_t k = 0;
   for (; k + lanes <= n; k += lanes) {
     const VF qv = hn::LoadU(df, q + k);
-    for (int j = 0; j < KEYS; ++j) acc[j] = hn::MulAdd(qv, hn::LoadU(df, keys + j * stride + k), acc[j]);
+    for (int j = 0; j < KEYS; ++j)
+      acc[j] = hn::MulAdd(qv, hn::LoadU(df, keys + j * stride + k), acc[j]);
   }
   for (int j = 0; j < KEYS; ++j) {
     float sum = hn::GetLane(hn::SumOfLanes(df, acc[j]));
@@ -52,7 +54,8 @@ HWY_INLINE void dot_keys(const float* q, const float* keys, int64_t stride, int6
   }
 }
 
-// out[k..] = out[k..] · rescale + Σ_j weights[j] · values[j][k..] for VECTORS vectors, sums in registers.
+// out[k..] = out[k..] · rescale + Σ_j weights[j] · values[j][k..] for VECTORS vectors, sums in
+// registers.
 template <int VECTORS>
 HWY_INLINE void add_values(float rescale, const float* weights, const float* values, int64_t stride,
                            int64_t count, float* out) {
@@ -145,7 +148,8 @@ void rope_pairs_row(float* x, const float* cos, const float* sin, int64_t dims) 
   }
 }
 
-// scores[j] = exp(scores[j] − max) for j < n; returns their sum. `scores` is padded to a whole vector.
+// scores[j] = exp(scores[j] − max) for j < n; returns their sum. `scores` is padded to a whole
+// vector.
 HWY_INLINE float exp_block(float* scores, int64_t n, float max) {
   const DF df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(df));
@@ -174,9 +178,11 @@ void attend_row(const AttendRowArgs& args) {
     float block_max = max;
     int64_t key = 0;
     for (; key + 4 <= n; key += 4)
-      dot_keys<4>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim, scores + key);
+      dot_keys<4>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim,
+                  scores + key);
     for (; key < n; ++key)
-      dot_keys<1>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim, scores + key);
+      dot_keys<1>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim,
+                  scores + key);
     for (int64_t j = 0; j < n; ++j) {
       scores[j] *= args.scale;
       block_max = std::max(block_max, scores[j]);
@@ -218,7 +224,9 @@ HWY_EXPORT(attend_row);
 void rms_norm_row(const float* x, const float* weight, int64_t n, float eps, float* out) {
   HWY_DYNAMIC_DISPATCH(rms_norm_row)(x, weight, n, eps, out);
 }
-void add_row(float* x, const float* delta, int64_t n) { HWY_DYNAMIC_DISPATCH(add_row)(x, delta, n); }
+void add_row(float* x, const float* delta, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(add_row)(x, delta, n);
+}
 void axpy_row(float a, const float* x, int64_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(axpy_row)(a, x, n, y);
 }

@@ -41,6 +41,7 @@ Status run(const Options& o) {
   const auto window = static_cast<std::size_t>(o.ctx);
   for (std::size_t begin = 0; begin < ids.size(); begin += window) {
     std::vector<int32_t> tokens;
+    tokens.reserve(window + 1);
     if (loaded.files.bos_token_id)
       tokens.push_back(static_cast<int32_t>(*loaded.files.bos_token_id));
     const std::size_t end = std::min(begin + window, ids.size());

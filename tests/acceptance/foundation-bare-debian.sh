@@ -68,6 +68,9 @@ mount_root() {
   done
   ln -s /proc/self/fd "$bare/dev/fd"
   mkdir -m 1777 "$bare/dev/shm"
+  mkdir "$bare/dev/pts"
+  mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$bare/dev/pts"
+  ln -s pts/ptmx "$bare/dev/ptmx"
 }
 
 in_root() {

@@ -15,6 +15,7 @@
 #include "apps/app.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "chat/answer_stream.h"
 #include "chat/encode_prompt.h"
 #include "engine/engine.h"
@@ -100,6 +101,20 @@ SamplingParams Session::sampling() {
   return p;
 }
 
+// Control characters (C0 but line feed and tab, DEL, C1) as U+FFFD: what a model writes must not
+// steer the terminal. `text` is whole UTF-8 characters.
+std::string without_controls(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t n = std::max<std::size_t>(utf8_valid_length(text, i), 1);
+    const char32_t c = utf8_decode(text, i, n);
+    const bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c < 0xA0);
+    out += control ? std::string_view("\uFFFD") : text.substr(i, n);
+    i += n;
+  }
+  return out;
+}
+
 void Session::print(const OutputEvent& event, Answer& answer) {
   const bool reasoning = event.kind == OutputEvent::Kind::kReasoning;
   (reasoning ? answer.reasoning : answer.content) += event.text;
@@ -112,7 +127,8 @@ void Session::print(const OutputEvent& event, Answer& answer) {
   if (!reasoning && !answer.reasoning.empty() && answer.content.size() == event.text.size() &&
       (terminal_ || options_.show_thinking))
     std::fputs("\n\n", stdout);
-  std::fwrite(event.text.data(), 1, event.text.size(), stdout);
+  const std::string text = terminal_ ? without_controls(event.text) : event.text;
+  std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }
 

@@ -151,6 +151,15 @@ class TerminalTest(FathomTest):
         # Not the prompt: redrawing the line may have written that again.
         self.assertIn("\n\n5\n", plain(t.read_until(b" tokens/s")))
 
+    def test_control_characters_of_the_model_do_not_reach_the_terminal(self):
+        # Nearly uniform draws: single bytes of every kind, control characters among them.
+        t = self.start("--temperature", 100, "--top-p", 1, "--seed", 6, "--max-tokens", 1000)
+        screen = t.ask("Hello", end=b" tokens/s")
+        answer = screen.split(DIM, 1)[1].rsplit(DIM, 1)[0]
+        self.assertIn("\N{REPLACEMENT CHARACTER}".encode(), answer)
+        for c in answer.replace(PLAIN, b"").replace(b"\r\n", b"").decode():
+            self.assertFalse(ord(c) < 32 and c != "\t" or 127 <= ord(c) < 160, repr(c))
+
     def test_ctrl_c_stops_an_answer_and_the_session_goes_on(self):
         # Nearly uniform draws: an answer of thousands of tokens, by this seed without an end token.
         t = self.start("--temperature", 100, "--top-p", 1, "--seed", 6, "--ctx", 100_000)

@@ -15,9 +15,11 @@ struct Options {
   bool thinking = false, no_thinking = false, no_generation_prompt = false, continue_final = false;
 };
 
-// A family's name, or a model whose template names one.
+// A family's name (also where a directory of that name stands about), or a model whose template is a
+// family's.
 Result<ChatFamily> family_of(const std::string& name) {
   auto family = chat_family_from_name(name);
+  if (family) return family;
   auto path = resolve_model(name);
   if (!path) return family;
   FATHOM_TRY(const ModelFiles files, open_model_files(*path));
@@ -25,8 +27,7 @@ Result<ChatFamily> family_of(const std::string& name) {
   if (!detected) {
     return invalid_argument(
         fmt::format("{}: its chat template is none that fathom knows; name a family instead "
-                    "(fathom chat-render "
-                    "--help)",
+                    "(fathom chat-render --help)",
                     files.directory));
   }
   return *detected;

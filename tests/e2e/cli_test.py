@@ -213,6 +213,14 @@ class ChatRenderTest(FathomTest):
         self.assertTrue(self.render("deepseek_v3", "--continue", messages=talk).endswith("Good mor"))
 
 
+    def test_a_family_counts_before_a_directory_of_its_name(self):
+        (self.tmp / "deepseek_v3").mkdir()
+        file = self.write("m.json", json.dumps(self.MESSAGES))
+        done = subprocess.run([BINARY, "chat-render", "deepseek_v3", "--messages", file], cwd=self.tmp,
+                              capture_output=True)
+        self.assertTrue(done.stdout.decode().endswith("<｜User｜>Hi<｜Assistant｜>"), done)
+
+
 class EvalTest(FathomTest):
     def test_forty_problems(self):
         lines = (NANO / "eval.jsonl").read_text().splitlines()[:40]

@@ -15,8 +15,8 @@ struct Options {
   bool thinking = false, no_thinking = false, no_generation_prompt = false, continue_final = false;
 };
 
-// A family's name (also where a directory of that name stands about), or a model whose template is a
-// family's.
+// A family's name (also where a directory of that name stands about), or a model whose template is
+// a family's.
 Result<ChatFamily> family_of(const std::string& name) {
   auto family = chat_family_from_name(name);
   if (family) return family;

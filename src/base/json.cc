@@ -4,8 +4,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <type_traits>
-#include <unordered_set>
 
 #include "base/file.h"
 
@@ -53,11 +53,10 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& v) override {
     Level& top = stack_.back();
-    if (!top.keys.insert(v).second) {
-      top.key = v;
-      return fail("the key stands twice, expected once");
-    }
     top.key = std::move(v);
+    if constexpr (kOrdered) {
+      if (!top.keys.insert(top.key).second) return fail(kTwice);
+    }
     return true;
   }
 
@@ -82,10 +81,14 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   }
 
  private:
+  static constexpr std::string_view kTwice = "the key stands twice, expected once";
+
   struct Level {
     Json value;
     std::string key;
-    std::unordered_set<std::string> keys;
+    // Of an ordered object, which cannot look its keys up quickly. Not a hash set: who writes the
+    // text could choose keys that collide.
+    std::set<std::string> keys;
   };
 
   bool add(Json v) {
@@ -99,7 +102,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
       // The key is known to be absent, and looking for it would be linear in this type.
       top.value.template get_ref<typename Json::object_t&>().emplace_back(top.key, std::move(v));
     } else {
-      top.value[top.key] = std::move(v);
+      auto& object = top.value.template get_ref<typename Json::object_t&>();
+      if (!object.emplace(top.key, std::move(v)).second) return fail(kTwice);
     }
     return true;
   }

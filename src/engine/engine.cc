@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+
 namespace fathom {
 
 std::span<const int32_t> Engine::Sequence::pending() const {
@@ -43,6 +45,10 @@ Result<uint64_t> Engine::submit(Request request) {
     }
   }
   FATHOM_TRY_STATUS(validate(request.sampling, vocab));
+  if (request.top_logprobs > limits::kMaxTopLogprobs) {
+    return invalid_argument(fmt::format("top_logprobs is {}, expected at most {}",
+                                        request.top_logprobs, limits::kMaxTopLogprobs));
+  }
   const auto prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t context = context_tokens();
   if (prompt >= context) {

@@ -186,6 +186,7 @@ TEST_F(EngineTest, RefusesRequestsItCannotRun) {
   refuse({.prompt = {1}, .emitted = {2, 3}, .max_tokens = 2}, "already complete");
   refuse({.prompt = {1}, .sampling = {.temperature = -1}, .max_tokens = 1}, "temperature");
   refuse({.prompt = {1}, .sampling = {.logit_bias = {{61, 0}}}, .max_tokens = 1}, "logit_bias");
+  refuse({.prompt = {1}, .max_tokens = 1, .top_logprobs = 21}, "top_logprobs is 21");
   EXPECT_EQ(engine->waiting(), 0);
   std::vector<TokenEvent> events;
   EXPECT_FALSE(engine->step(events));

@@ -44,7 +44,6 @@ inline constexpr int64_t kMaxPromptBytes = int64_t{64} << 20;
 inline constexpr int64_t kMaxRequestJsonValues = 2'000'000;  // about 100 bytes of memory each
 inline constexpr int64_t kMaxTools = 10'000;
 inline constexpr int kMaxTopLogprobs = 20;
-inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxLogitBiases = 1024;
 
 // Engine. The list of free pages takes 4 bytes a page.

@@ -26,7 +26,8 @@ Sizes measure(const WeightSource& weights) {
   Sizes s;
   weights.for_each([&](const std::string& name, const StoredTensor& t) {
     const auto bytes = static_cast<int64_t>(t.data.size());
-    const int64_t elements = bytes / static_cast<int64_t>(dtype_bytes(t.dtype));
+    const DTypeBlock block = dtype_block(t.dtype);
+    const int64_t elements = bytes / block.bytes * block.elements;
     ++s.tensors;
     s.bytes += bytes;
     auto& entry = s.by_dtype[std::string(dtype_name(t.dtype))];

@@ -28,7 +28,8 @@ std::string shape_string(std::span<const int64_t> shape) {
 
 const std::byte* WeightSource::aligned(const StoredTensor& t) const {
   const auto address = reinterpret_cast<std::uintptr_t>(t.data.data());
-  if (t.data.empty() || address % dtype_bytes(t.dtype) == 0) return t.data.data();
+  if (t.data.empty() || is_block_quantized(t.dtype) || address % dtype_bytes(t.dtype) == 0)
+    return t.data.data();
   std::vector<float>& copy = aligned_[t.data.data()];
   if (copy.empty()) {
     copy.resize((t.data.size() + sizeof(float) - 1) / sizeof(float));
@@ -56,9 +57,10 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows, i
     case DType::kF8E4M3:
       break;
     default:
+      if (is_block_quantized(t->dtype)) return w;
       return invalid_argument(
-          fmt::format("{}: tensor '{}' has type {}, expected F32, F16, BF16 or "
-                      "F8_E4M3",
+          fmt::format("{}: tensor '{}' has type {}, expected F32, F16, BF16, F8_E4M3 or a block "
+                      "format",
                       t->file, name, dtype_name(t->dtype)));
   }
   if (scale_block_rows_ <= 0 || scale_block_cols_ <= 0) {

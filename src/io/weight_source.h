@@ -18,7 +18,8 @@
 
 namespace fathom {
 
-// A tensor as a file describes it. `data` has exactly product(shape) * dtype_bytes bytes.
+// A tensor as a file describes it. `data` has exactly dtype_row_bytes(dtype, product(shape)) bytes;
+// the last dimension is whole blocks of dtype.
 struct StoredTensor {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;

@@ -35,7 +35,7 @@ struct KvPages {
   int64_t page_stride_bytes = 0;
   int64_t row_elements = 0;
 
-  int64_t row_bytes() const { return row_elements * static_cast<int64_t>(dtype_bytes(dtype)); }
+  int64_t row_bytes() const { return dtype_row_bytes(dtype, row_elements); }
   std::byte* row(std::span<const int32_t> pages, int64_t position) const {
     return data + pages[static_cast<std::size_t>(position / page_tokens)] * page_stride_bytes +
            (position % page_tokens) * row_bytes();

@@ -10,10 +10,11 @@ namespace {
 struct Entry {
   DType type;
   std::string_view name;
-  std::size_t bytes;
+  int64_t bytes;
+  int64_t elements = 1;
 };
 
-constexpr std::array<Entry, 16> kEntries = {{
+constexpr std::array<Entry, 26> kEntries = {{
     {DType::kF32, "F32", 4},
     {DType::kF16, "F16", 2},
     {DType::kBF16, "BF16", 2},
@@ -30,6 +31,16 @@ constexpr std::array<Entry, 16> kEntries = {{
     {DType::kBool, "BOOL", 1},
     {DType::kF8E5M2, "F8_E5M2", 1},
     {DType::kF8E8M0, "F8_E8M0", 1},
+    {DType::kQ4_0, "Q4_0", 18, 32},
+    {DType::kQ4_1, "Q4_1", 20, 32},
+    {DType::kQ5_0, "Q5_0", 22, 32},
+    {DType::kQ5_1, "Q5_1", 24, 32},
+    {DType::kQ8_0, "Q8_0", 34, 32},
+    {DType::kQ2_K, "Q2_K", 84, 256},
+    {DType::kQ3_K, "Q3_K", 110, 256},
+    {DType::kQ4_K, "Q4_K", 144, 256},
+    {DType::kQ5_K, "Q5_K", 176, 256},
+    {DType::kQ6_K, "Q6_K", 210, 256},
 }};
 
 const Entry& entry(DType type) {
@@ -41,7 +52,23 @@ const Entry& entry(DType type) {
 
 }  // namespace
 
-std::size_t dtype_bytes(DType type) { return entry(type).bytes; }
+std::size_t dtype_bytes(DType type) {
+  const Entry& e = entry(type);
+  FATHOM_CHECK_EQ(e.elements, 1);
+  return static_cast<std::size_t>(e.bytes);
+}
+
+DTypeBlock dtype_block(DType type) {
+  const Entry& e = entry(type);
+  return {e.elements, e.bytes};
+}
+
+int64_t dtype_row_bytes(DType type, int64_t cols) {
+  const Entry& e = entry(type);
+  FATHOM_CHECK_EQ(cols % e.elements, 0);
+  return cols / e.elements * e.bytes;
+}
+
 std::string_view dtype_name(DType type) { return entry(type).name; }
 
 std::optional<DType> dtype_from_name(std::string_view name) {

@@ -26,12 +26,33 @@ enum class DType : uint8_t {
   kBool,
   kF8E5M2,
   kF8E8M0,
+  // Block formats of GGUF files: a block of weights shares its scales (quant/blocks.h).
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
 };
 
-// Bytes of one element.
+// Bytes of one element. Only for types that are stored one by one.
 std::size_t dtype_bytes(DType type);
 
-// "F32", "BF16", …: the names of the safetensors format.
+// A block's elements and bytes; {1, dtype_bytes} for types that are stored one by one.
+struct DTypeBlock {
+  int64_t elements = 1;
+  int64_t bytes = 0;
+};
+DTypeBlock dtype_block(DType type);
+inline bool is_block_quantized(DType type) { return type >= DType::kQ4_0; }
+// Bytes of `cols` consecutive elements, which must be whole blocks.
+int64_t dtype_row_bytes(DType type, int64_t cols);
+
+// "F32", "BF16", …: the names of the safetensors format; "Q4_K", …: those of GGUF.
 std::string_view dtype_name(DType type);
 std::optional<DType> dtype_from_name(std::string_view name);
 

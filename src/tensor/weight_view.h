@@ -30,7 +30,7 @@ struct WeightView {
   int64_t scale_row0 = 0;  // rows of the stored matrix before this view's first
 
   bool defined() const { return data != nullptr; }
-  int64_t row_bytes() const { return cols * static_cast<int64_t>(dtype_bytes(dtype)); }
+  int64_t row_bytes() const { return dtype_row_bytes(dtype, cols); }
   int64_t bytes() const { return rows * row_bytes(); }
 
   // Rows [begin, begin + count): an expert's, a head's or a shard's part.

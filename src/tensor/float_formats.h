@@ -31,6 +31,21 @@ inline float f16_to_f32(uint16_t v) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
+// Round to nearest, ties to even; beyond the format's range: infinity. NaN stays NaN.
+inline uint16_t f32_to_f16(float v) {
+  const uint32_t bits = std::bit_cast<uint32_t>(v);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  const uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
+  if (magnitude >= 0x477FF000u) return sign | 0x7C00u;  // 65520 and above
+  if (magnitude < 0x38800000u) {                        // subnormal: units of 2^-24
+    const float units = std::bit_cast<float>(magnitude) * 16777216.0f;
+    return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(units)));
+  }
+  const uint32_t rounded = magnitude + 0xFFFu + (magnitude >> 13 & 1u);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000u) >> 13);
+}
+
 // E4M3, finite variant: S EEEE MMM, bias 7, no infinities, S.1111.111 is NaN.
 inline float f8e4m3_to_f32(uint8_t v) {
   if ((v & 0x7F) == 0x7F) return std::numeric_limits<float>::quiet_NaN();

@@ -33,6 +33,25 @@ TEST(FloatFormats, EveryF16) {
   }
 }
 
+TEST(FloatFormats, RoundingToF16) {
+  for (int v = 0; v < 0x7C00; ++v) {
+    const auto bits = static_cast<uint16_t>(v);
+    const float f = f16_to_f32(bits);
+    ASSERT_EQ(f32_to_f16(f), bits);
+    ASSERT_EQ(f32_to_f16(-f), bits | 0x8000);
+    // The middle to the next value goes to the even one, what lies beside it to the nearer one.
+    const auto middle = static_cast<float>(
+        v == 0x7BFF ? 65520.0 : (f + static_cast<double>(f16_to_f32(bits + 1))) / 2);
+    ASSERT_EQ(f32_to_f16(middle), bits + (bits & 1)) << v;
+    ASSERT_EQ(f32_to_f16(std::nextafter(middle, 0.0f)), bits) << v;
+    ASSERT_EQ(f32_to_f16(std::nextafter(middle, 1e9f)), bits + 1) << v;
+  }
+  EXPECT_EQ(f32_to_f16(1e9f), 0x7C00);
+  EXPECT_EQ(f32_to_f16(-std::numeric_limits<float>::infinity()), 0xFC00);
+  EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(std::bit_cast<float>(0x7F800001)))));
+  EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(std::bit_cast<float>(0xFFFFFFFF)))));
+}
+
 TEST(FloatFormats, EveryF8E4M3) {
   for (int v = 0; v < 256; ++v) {
     const int sign = v >> 7, exponent = (v >> 3) & 15, mantissa = v & 7;

@@ -8,7 +8,7 @@
 
 # Everything the program itself is built from.
 packages_build=(g++ cmake ninja-build ccache pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev
-  libhwy-dev libpcre2-dev libutf8proc-dev libedit-dev)
+  libhwy-dev libhwloc-dev libpcre2-dev libutf8proc-dev libedit-dev)
 packages_test=(libgtest-dev libgmock-dev zlib1g-dev python3 python3-numpy)
 packages_bench=(libbenchmark-dev zlib1g-dev)
 packages_lint=(clang-format-19 clang-tidy-19)

@@ -90,7 +90,7 @@ int exit_code(const Error& error) {
 }
 
 void ComputeFlags::add_to(CLI::App& command) {
-  command.add_option("--threads", threads, "Threads to compute with (default: all CPUs)")
+  command.add_option("-t,--threads", threads, "Threads to compute with (default: all CPUs)")
       ->check(CLI::Range(1, limits::kMaxThreads));
   command
       .add_option("--compute", compute,

@@ -30,6 +30,7 @@ int exit_code(const Error& error);
 using Action = std::function<Status()>;
 using AddCommand = Action (*)(CLI::App& program, CLI::App*& command);
 
+Action add_bench(CLI::App& program, CLI::App*& command);
 Action add_chat_render(CLI::App& program, CLI::App*& command);
 Action add_doctor(CLI::App& program, CLI::App*& command);
 Action add_eval(CLI::App& program, CLI::App*& command);

@@ -1,0 +1,144 @@
+#include "apps/bench_run.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "apps/bench_machine.h"
+#include "engine/kv_cache.h"
+#include "engine/random.h"
+#include "engine/step_builder.h"
+
+namespace fathom {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The sequences of a case: their cache, and steps over them.
+class Runner {
+ public:
+  static Result<std::unique_ptr<Runner>> create(const Model& model, const BenchCase& test,
+                                                int64_t chunk) {
+    const int64_t tokens = test.depth + test.tokens;
+    const int64_t pages = (tokens + kDefaultPageTokens - 1) / kDefaultPageTokens;
+    FATHOM_TRY(KvCache cache,
+               KvCache::create(model.kv_layers(), test.batch * pages * kDefaultPageTokens));
+    std::unique_ptr<Runner> runner(new Runner(model, test, chunk, std::move(cache)));
+    for (auto& table : runner->pages_) FATHOM_CHECK(runner->cache_.take(pages, table));
+    return runner;
+  }
+
+  // Fills every sequence's cache with `depth` tokens.
+  void fill(Ops& ops) {
+    for (int64_t s = 0; s < test_.batch; ++s) prompt(ops, s, 0, test_.depth, nullptr);
+  }
+
+  // The measured part; appends the seconds of each step.
+  void run(Ops& ops, std::vector<double>& steps) {
+    if (!test_.decode) {
+      prompt(ops, 0, test_.depth, test_.tokens, &steps);
+      return;
+    }
+    for (int64_t i = 0; i < test_.tokens; ++i) {
+      const auto begin = Clock::now();
+      builder_.clear();
+      for (int64_t s = 0; s < test_.batch; ++s) {
+        const int32_t token = random_token(s, test_.depth + i);
+        builder_.add(std::span(&token, 1), test_.depth + i, PositionClass::kGenerated,
+                     pages_[static_cast<std::size_t>(s)]);
+      }
+      step(ops, test_.batch);
+      steps.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+  }
+
+ private:
+  Runner(const Model& model, const BenchCase& test, int64_t chunk, KvCache cache)
+      : model_(model),
+        test_(test),
+        chunk_(chunk),
+        cache_(std::move(cache)),
+        pages_(static_cast<std::size_t>(test.batch)) {}
+
+  // The same token at the same place in every repeat.
+  int32_t random_token(int64_t sequence, int64_t position) const {
+    const double u = uniform(static_cast<uint64_t>(sequence), static_cast<uint64_t>(position));
+    return static_cast<int32_t>(u * static_cast<double>(model_.info().vocab_size));
+  }
+
+  // Prompt rows [start, start + count) of a sequence; logits of the last row, as an answer needs.
+  void prompt(Ops& ops, int64_t sequence, int64_t start, int64_t count,
+              std::vector<double>* steps) {
+    for (int64_t done = 0; done < count;) {
+      const auto begin = Clock::now();
+      const int64_t rows = std::min(chunk_, count - done);
+      tokens_.clear();
+      for (int64_t i = 0; i < rows; ++i)
+        tokens_.push_back(random_token(sequence, start + done + i));
+      builder_.clear();
+      builder_.add(tokens_, start + done, PositionClass::kPrompt,
+                   pages_[static_cast<std::size_t>(sequence)]);
+      done += rows;
+      step(ops, done == count && steps != nullptr ? 1 : 0);
+      if (steps != nullptr)
+        steps->push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+  }
+
+  // Runs the builder's rows, with logits of the last `logits_rows`.
+  void step(Ops& ops, int64_t logits_rows) {
+    workspace_.reset();
+    const ModelContext context{ops, workspace_};
+    const TensorView hidden = model_.forward(context, builder_.step(cache_));
+    if (logits_rows == 0) return;
+    const TensorView out = workspace_.f32(logits_rows, model_.info().vocab_size);
+    model_.logits(context, hidden.row_range(hidden.rows - logits_rows, logits_rows), out);
+  }
+
+  const Model& model_;
+  BenchCase test_;
+  int64_t chunk_;
+  KvCache cache_;
+  std::vector<std::vector<int32_t>> pages_;
+  std::vector<int32_t> tokens_;
+  StepBuilder builder_;
+  Workspace workspace_;
+};
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+Result<BenchResult> run_bench_case(const Model& model, Ops& ops, const BenchCase& test,
+                                   const BenchPlan& plan) {
+  FATHOM_TRY(const auto runner, Runner::create(model, test, plan.chunk));
+  BenchResult result{.test = test};
+  std::vector<double> steps;
+  runner->fill(ops);
+  WorkCounter counter(ops);
+  runner->run(counter, steps);
+  result.work = counter.work();
+  result.steps = static_cast<int64_t>(steps.size());
+  double wall = 0, others = 0;
+  for (int64_t i = 0; i < plan.repeats; ++i) {
+    plan.between();
+    steps.clear();
+    const CpuClock cpu = CpuClock::now();
+    const auto begin = Clock::now();
+    runner->run(ops, steps);
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    const CpuClock end = CpuClock::now();
+    result.seconds.push_back(seconds);
+    result.median_step_seconds.push_back(median(steps));
+    wall += seconds;
+    others += std::max(0.0, end.machine - cpu.machine - (end.own - cpu.own));
+  }
+  plan.between();
+  result.other_load = wall > 0 ? others / wall : 0;
+  return result;
+}
+
+}  // namespace fathom

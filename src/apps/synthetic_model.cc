@@ -1,0 +1,329 @@
+#include "apps/synthetic_model.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "apps/synthetic_blocks.h"
+#include "backend/cpu/topology.h"
+
+namespace fathom {
+namespace {
+
+using nlohmann::json;
+
+// Where GGUF files start a tensor: kernels see the same alignment here as there.
+constexpr int64_t kAlignment = 32;
+
+struct Planned {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  float constant = 0;  // value of a vector; 0 = random
+  int64_t offset = 0;
+  int64_t bytes = 0;
+};
+
+// The tensors of a model in the order of its file.
+class Plan {
+ public:
+  explicit Plan(DType type) : type_(type) {}
+
+  void matrix(std::string name, int64_t rows, int64_t cols) { add(name, type_, rows, cols); }
+  // The head: more bits where the others have few, as usual in files.
+  void head(std::string name, int64_t rows, int64_t cols) {
+    add(name, type_ == DType::kQ4_K ? DType::kQ6_K : type_, rows, cols);
+  }
+  void float_matrix(std::string name, int64_t rows, int64_t cols) {
+    add(name, DType::kF32, rows, cols);
+  }
+  void vector(std::string name, int64_t size, float value) {
+    push({.name = std::move(name), .dtype = DType::kF32, .shape = {size}, .constant = value});
+  }
+
+  int64_t bytes() const { return bytes_; }
+  std::vector<Planned>& tensors() { return tensors_; }
+
+ private:
+  void add(const std::string& name, DType type, int64_t rows, int64_t cols) {
+    if (cols % dtype_block(type).elements != 0) type = DType::kQ8_0;
+    if (cols % dtype_block(type).elements != 0) type = DType::kF16;
+    push({.name = name, .dtype = type, .shape = {rows, cols}});
+  }
+  void push(Planned t) {
+    t.bytes = dtype_row_bytes(t.dtype, t.shape.back());
+    if (t.shape.size() == 2) t.bytes *= t.shape[0];
+    t.offset = bytes_;
+    bytes_ += (t.bytes + kAlignment - 1) / kAlignment * kAlignment;
+    tensors_.push_back(std::move(t));
+  }
+
+  DType type_;
+  int64_t bytes_ = 0;
+  std::vector<Planned> tensors_;
+};
+
+class SyntheticSource : public WeightSource {
+ public:
+  static Result<std::unique_ptr<SyntheticSource>> create(std::string name, Plan plan,
+                                                         ThreadPool& pool);
+  ~SyntheticSource() override {
+    if (memory_ != nullptr) ::munmap(memory_, static_cast<std::size_t>(bytes_));
+  }
+  SyntheticSource(const SyntheticSource&) = delete;
+  SyntheticSource& operator=(const SyntheticSource&) = delete;
+
+  const StoredTensor* find(std::string_view name) const override {
+    const auto it = tensors_.find(name);
+    return it == tensors_.end() ? nullptr : &it->second;
+  }
+  void for_each(
+      const std::function<void(const std::string&, const StoredTensor&)>& visit) const override {
+    for (const auto& [name, tensor] : tensors_) visit(name, tensor);
+  }
+  std::string description() const override { return name_; }
+
+ private:
+  SyntheticSource() = default;
+  void fill(const std::vector<Planned>& plan, ThreadPool& pool);
+
+  std::string name_;
+  std::byte* memory_ = nullptr;
+  int64_t bytes_ = 0;
+  std::map<std::string, StoredTensor, std::less<>> tensors_;
+};
+
+Result<std::unique_ptr<SyntheticSource>> SyntheticSource::create(std::string name, Plan plan,
+                                                                 ThreadPool& pool) {
+  const int64_t available = cpu::available_memory_bytes();
+  if (plan.bytes() > available) {
+    return resource_limit(fmt::format("{} takes {:.1f} GB of memory, {:.1f} GB are available", name,
+                                      static_cast<double>(plan.bytes()) * 1e-9,
+                                      static_cast<double>(available) * 1e-9));
+  }
+  std::unique_ptr<SyntheticSource> source(new SyntheticSource);
+  source->name_ = std::move(name);
+  void* p = ::mmap(nullptr, static_cast<std::size_t>(plan.bytes()), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) {
+    return resource_limit(
+        fmt::format("cannot map {} bytes for weights: {}", plan.bytes(), std::strerror(errno)));
+  }
+  source->memory_ = static_cast<std::byte*>(p);
+  source->bytes_ = plan.bytes();
+  // Small pages, as those of a mapped file: large ones would flatter what is measured.
+  ::madvise(p, static_cast<std::size_t>(plan.bytes()), MADV_NOHUGEPAGE);
+  source->fill(plan.tensors(), pool);
+  return source;
+}
+
+void SyntheticSource::fill(const std::vector<Planned>& plan, ThreadPool& pool) {
+  struct Piece {
+    const Planned* tensor;
+    int64_t begin, end;  // bytes of the tensor
+  };
+  std::vector<Piece> pieces;
+  std::map<DType, std::vector<std::byte>> patterns;
+  for (const Planned& t : plan) {
+    int64_t step = t.bytes;
+    if (t.constant == 0) {
+      std::vector<std::byte>& pattern = patterns[t.dtype];
+      if (pattern.empty()) pattern = random_blocks(t.dtype, synthetic_pattern_blocks(t.dtype));
+      step = static_cast<int64_t>(pattern.size());
+    }
+    for (int64_t begin = 0; begin < t.bytes; begin += step)
+      pieces.push_back({&t, begin, std::min(t.bytes, begin + step)});
+    tensors_[t.name] = {.dtype = t.dtype,
+                        .shape = t.shape,
+                        .data = {memory_ + t.offset, static_cast<std::size_t>(t.bytes)},
+                        .file = name_};
+  }
+  pool.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
+    const Piece& piece = pieces[static_cast<std::size_t>(i)];
+    const Planned& t = *piece.tensor;
+    std::byte* out = memory_ + t.offset + piece.begin;
+    if (t.constant != 0) {
+      std::fill(reinterpret_cast<float*>(out), reinterpret_cast<float*>(out) + t.shape[0],
+                t.constant);
+      return;
+    }
+    // The pattern from another block on in each piece, so that pieces differ.
+    const std::vector<std::byte>& pattern = patterns.at(t.dtype);
+    const int64_t block = dtype_block(t.dtype).bytes;
+    const int64_t size = static_cast<int64_t>(pattern.size());
+    const int64_t from = i * 7919 % (size / block) * block, count = piece.end - piece.begin;
+    const int64_t head = std::min(count, size - from);
+    std::memcpy(out, pattern.data() + from, static_cast<std::size_t>(head));
+    std::memcpy(out + head, pattern.data(), static_cast<std::size_t>(count - head));
+  });
+}
+
+struct Shape {
+  std::string_view name;
+  json (*config)();
+  void (*plan)(Plan& plan);
+};
+
+struct QwenShape {
+  int64_t hidden, layers, heads, kv_heads, inner, vocab;
+};
+constexpr QwenShape kQwen1B5 = {1536, 28, 12, 2, 8960, 151936};
+constexpr QwenShape kQwen7B = {3584, 28, 28, 4, 18944, 152064};
+
+template <const QwenShape& s>
+json qwen_config() {
+  return {{"model_type", "qwen2"},          {"hidden_size", s.hidden},
+          {"intermediate_size", s.inner},   {"num_hidden_layers", s.layers},
+          {"num_attention_heads", s.heads}, {"num_key_value_heads", s.kv_heads},
+          {"vocab_size", s.vocab},          {"max_position_embeddings", 131072},
+          {"rms_norm_eps", 1e-6},           {"rope_theta", 10000.0},
+          {"tie_word_embeddings", false}};
+}
+
+template <const QwenShape& s>
+void plan_qwen(Plan& p) {
+  const int64_t head_dim = s.hidden / s.heads;
+  p.matrix("model.embed_tokens.weight", s.vocab, s.hidden);
+  p.vector("model.norm.weight", s.hidden, 1.0f);
+  p.head("lm_head.weight", s.vocab, s.hidden);
+  for (int64_t i = 0; i < s.layers; ++i) {
+    const std::string l = fmt::format("model.layers.{}.", i), a = l + "self_attn.";
+    p.vector(l + "input_layernorm.weight", s.hidden, 1.0f);
+    p.vector(l + "post_attention_layernorm.weight", s.hidden, 1.0f);
+    for (const auto& [name, width] : {std::pair<const char*, int64_t>{"q_proj", s.hidden},
+                                      {"k_proj", s.kv_heads * head_dim},
+                                      {"v_proj", s.kv_heads * head_dim}}) {
+      p.matrix(a + name + ".weight", width, s.hidden);
+      p.vector(a + name + ".bias", width, 0.01f);
+    }
+    p.matrix(a + "o_proj.weight", s.hidden, s.hidden);
+    p.matrix(l + "mlp.gate_proj.weight", s.inner, s.hidden);
+    p.matrix(l + "mlp.up_proj.weight", s.inner, s.hidden);
+    p.matrix(l + "mlp.down_proj.weight", s.hidden, s.inner);
+  }
+}
+
+// DeepSeek-V2-Lite (its config.json), without the scaling of rope: that costs nothing per token.
+constexpr int64_t kHidden = 2048, kLayers = 27, kHeads = 16, kVocab = 102400, kInner = 10944;
+constexpr int64_t kExperts = 64, kExpertInner = 1408, kShared = 2;
+constexpr int64_t kLora = 512, kNope = 128, kRope = 64, kValue = 128;
+
+json v2_lite_config() {
+  return {{"model_type", "deepseek_v2"},
+          {"hidden_size", kHidden},
+          {"intermediate_size", kInner},
+          {"num_hidden_layers", kLayers},
+          {"num_attention_heads", kHeads},
+          {"num_key_value_heads", kHeads},
+          {"vocab_size", kVocab},
+          {"max_position_embeddings", 163840},
+          {"rms_norm_eps", 1e-6},
+          {"rope_theta", 10000.0},
+          {"q_lora_rank", nullptr},
+          {"kv_lora_rank", kLora},
+          {"qk_nope_head_dim", kNope},
+          {"qk_rope_head_dim", kRope},
+          {"v_head_dim", kValue},
+          {"n_routed_experts", kExperts},
+          {"num_experts_per_tok", 6},
+          {"n_shared_experts", kShared},
+          {"moe_intermediate_size", kExpertInner},
+          {"first_k_dense_replace", 1},
+          {"moe_layer_freq", 1},
+          {"topk_method", "greedy"},
+          {"scoring_func", "softmax"},
+          {"norm_topk_prob", false},
+          {"routed_scaling_factor", 1.0},
+          {"tie_word_embeddings", false}};
+}
+
+void plan_swiglu(Plan& p, const std::string& prefix, int64_t inner) {
+  p.matrix(prefix + "gate_proj.weight", inner, kHidden);
+  p.matrix(prefix + "up_proj.weight", inner, kHidden);
+  p.matrix(prefix + "down_proj.weight", kHidden, inner);
+}
+
+void plan_v2_lite(Plan& p) {
+  p.matrix("model.embed_tokens.weight", kVocab, kHidden);
+  p.vector("model.norm.weight", kHidden, 1.0f);
+  p.head("lm_head.weight", kVocab, kHidden);
+  for (int64_t i = 0; i < kLayers; ++i) {
+    const std::string l = fmt::format("model.layers.{}.", i), a = l + "self_attn.", m = l + "mlp.";
+    p.vector(l + "input_layernorm.weight", kHidden, 1.0f);
+    p.vector(l + "post_attention_layernorm.weight", kHidden, 1.0f);
+    p.vector(a + "kv_a_layernorm.weight", kLora, 1.0f);
+    p.matrix(a + "q_proj.weight", kHeads * (kNope + kRope), kHidden);
+    p.matrix(a + "kv_a_proj_with_mqa.weight", kLora + kRope, kHidden);
+    p.matrix(a + "k_b_proj.weight", kHeads * kLora, kNope);
+    p.matrix(a + "v_b_proj.weight", kHeads * kValue, kLora);
+    p.matrix(a + "o_proj.weight", kHidden, kHeads * kValue);
+    if (i == 0) {
+      plan_swiglu(p, m, kInner);
+      continue;
+    }
+    p.float_matrix(m + "gate.weight", kExperts, kHidden);
+    for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+      const bool down = std::string_view(part) == "down_proj";
+      for (int64_t e = 0; e < kExperts; ++e) {
+        p.matrix(fmt::format("{}experts.{}.{}.weight", m, e, part), down ? kHidden : kExpertInner,
+                 down ? kExpertInner : kHidden);
+      }
+    }
+    plan_swiglu(p, m + "shared_experts.", kShared * kExpertInner);
+  }
+}
+
+constexpr std::array<Shape, 3> kShapes = {{
+    {"r1-distill-qwen-1.5b", qwen_config<kQwen1B5>, plan_qwen<kQwen1B5>},
+    {"r1-distill-qwen-7b", qwen_config<kQwen7B>, plan_qwen<kQwen7B>},
+    {"v2-lite", v2_lite_config, plan_v2_lite},
+}};
+
+}  // namespace
+
+std::string synthetic_shapes() {
+  std::string names;
+  for (const Shape& s : kShapes) names += (names.empty() ? "" : ", ") + std::string(s.name);
+  return names;
+}
+
+Result<ModelFiles> make_synthetic_model(const std::string& spec, ThreadPool& pool) {
+  const std::size_t colon = spec.find(':');
+  const std::string name = spec.substr(0, colon);
+  const auto shape =
+      std::find_if(kShapes.begin(), kShapes.end(), [&](const Shape& s) { return s.name == name; });
+  if (shape == kShapes.end() || colon == std::string::npos) {
+    return invalid_argument(
+        fmt::format("'{}' is no synthetic model, expected SHAPE:TYPE with one "
+                    "of the shapes {}",
+                    spec, synthetic_shapes()));
+  }
+  std::string type_name = spec.substr(colon + 1);
+  std::transform(type_name.begin(), type_name.end(), type_name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  const auto type = dtype_from_name(type_name);
+  if (!type || !has_random_blocks(*type)) {
+    return invalid_argument(fmt::format(
+        "'{}' in '{}' is no type of weights, expected F32, F16, BF16, Q8_0, Q4_0, Q4_K, …",
+        type_name, spec));
+  }
+  Plan plan(*type);
+  shape->plan(plan);
+  ModelFiles files;
+  files.name = spec;
+  files.config_path = "synthetic " + spec;
+  json config = shape->config();
+  files.model_type = config.at("model_type").get<std::string>();
+  files.config = std::make_shared<const json>(std::move(config));
+  FATHOM_TRY(files.weights, SyntheticSource::create(files.config_path, std::move(plan), pool));
+  return files;
+}
+
+}  // namespace fathom

@@ -1,0 +1,36 @@
+// Probes with AVX-VNNI (the 256-bit form without AVX-512): products of bytes summed in one
+// instruction.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "backend/cpu/probes/loops.h"
+#include "backend/cpu/probes/probe_set.h"
+
+namespace fathom::cpu {
+
+#if defined(__x86_64__)
+namespace {
+
+struct Ymm {
+  using Reg = __m256i;
+  using Operand = __m256i;
+  static Reg start(int i) { return _mm256_set1_epi32(i); }
+  static Operand operand() { return _mm256_set1_epi8(3); }
+  static Reg step(Reg sum, Operand a) { return _mm256_dpbusd_avx_epi32(sum, a, a); }
+  static float value(Reg v) { return static_cast<float>(_mm256_extract_epi32(v, 0)); }
+};
+
+constexpr ArithmeticProbe kArithmetic[] = {{.name = "vpdpbusd ymm (VEX)",
+                                            .type = ProbeType::kInt8,
+                                            .operations_per_iteration = kChains * 32 * 2,
+                                            .run = run_chains<Ymm>}};
+
+}  // namespace
+
+ProbeSet avxvnni_probes() { return {kArithmetic, 1, nullptr, 0}; }
+#else
+ProbeSet avxvnni_probes() { return {}; }
+#endif
+
+}  // namespace fathom::cpu

@@ -10,6 +10,8 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "io/gguf_files.h"
+#include "tokenizer/gguf_spec.h"
 
 namespace fathom {
 namespace {
@@ -62,14 +64,30 @@ void page_in(const WeightSource& weights) {
   (void)sink;
 }
 
+Result<std::unique_ptr<Tokenizer>> gguf_tokenizer(const GgufVocab& vocab) {
+  if (vocab.model.empty()) {
+    return not_found(vocab.source +
+                     ": it has no tokenizer (tokenizer.ggml.model); text needs one, token ids do "
+                     "not");
+  }
+  FATHOM_TRY(TokenizerSpec spec, tokenizer_spec_from_gguf(vocab));
+  return Tokenizer::from_spec(std::move(spec));
+}
+
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const ModelFiles& files, int64_t vocab_size) {
-  if (files.tokenizer_path.empty()) return std::unique_ptr<Tokenizer>();
-  FATHOM_TRY(auto tokenizer, Tokenizer::load(files.tokenizer_path));
+  std::unique_ptr<Tokenizer> tokenizer;
+  if (files.gguf != nullptr) {
+    if (files.gguf_vocab.model.empty()) return tokenizer;
+    FATHOM_TRY(tokenizer, gguf_tokenizer(files.gguf_vocab));
+  } else {
+    if (files.tokenizer_path.empty()) return tokenizer;
+    FATHOM_TRY(tokenizer, Tokenizer::load(files.tokenizer_path));
+  }
   if (vocab_size > 0 && tokenizer->vocab_size() > vocab_size) {
-    return invalid_argument(fmt::format(
-        "{}: the largest token id is {}, expected less than {} "
-        "(vocab_size in {})",
-        files.tokenizer_path, tokenizer->vocab_size() - 1, vocab_size, files.config_path));
+    return invalid_argument(
+        fmt::format("{}: the largest token id is {}, expected less than {} (vocab_size in {})",
+                    files.gguf != nullptr ? files.directory : files.tokenizer_path,
+                    tokenizer->vocab_size() - 1, vocab_size, files.config_path));
   }
   return tokenizer;
 }
@@ -101,9 +119,9 @@ void ComputeFlags::add_to(CLI::App& command) {
 Result<CpuOpsOptions> ComputeFlags::options() const {
   CpuOpsOptions o;
   o.threads = threads;
-  o.compute = compute == "bf16"   ? ComputeType::kBF16
-              : compute == "int8" ? ComputeType::kInt8
-                                  : ComputeType::kF32;
+  o.compute = compute == "bf16"  ? ComputeType::kBF16
+              : compute == "f32" ? ComputeType::kF32
+                                 : ComputeType::kAuto;
   return o;
 }
 
@@ -118,10 +136,13 @@ Result<std::string> resolve_model(const std::string& model) {
     tried = " and no bundled model has that name";
   }
   return not_found(
-      fmt::format("{}: no such file or directory{} (expected a model directory, a .safetensors "
-                  "file, or a bundled "
-                  "name such as nano)",
+      fmt::format("{}: no such file or directory{} (expected a model directory, a .gguf or "
+                  ".safetensors file, or a bundled name such as nano)",
                   model, tried));
+}
+
+std::optional<ChatFamily> model_chat_family(const ModelFiles& files) {
+  return detect_chat_family(files.chat_template, files.model_type, files.gguf_vocab.pre);
 }
 
 Result<LoadedModel> load(const std::string& model) {
@@ -130,7 +151,7 @@ Result<LoadedModel> load(const std::string& model) {
   FATHOM_TRY(out.files, open_model_files(path));
   FATHOM_TRY(out.model, load_model(out.files));
   FATHOM_TRY(out.tokenizer, open_tokenizer(out.files, out.model->info().vocab_size));
-  out.chat_family = detect_chat_family(out.files.chat_template, out.files.model_type);
+  out.chat_family = model_chat_family(out.files);
   page_in(*out.files.weights);
   return out;
 }
@@ -138,16 +159,27 @@ Result<LoadedModel> load(const std::string& model) {
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& model) {
   if (file_exists(model) && model.ends_with(".json")) return Tokenizer::load(model);
   if (file_exists(model + "/tokenizer.json")) return Tokenizer::load(model + "/tokenizer.json");
-  FATHOM_TRY(const std::string path, resolve_model(model));
+  FATHOM_TRY(std::string path, resolve_model(model));
+  if (directory_exists(path) && !file_exists(path + "/config.json")) {
+    FATHOM_TRY(const std::string gguf, find_gguf(path));
+    if (!gguf.empty()) path = gguf;
+  }
+  if (path.ends_with(".gguf")) {
+    FATHOM_TRY(const auto files, GgufFiles::open(path));
+    FATHOM_TRY(const GgufVocab vocab, read_gguf_vocab(files->metadata()));
+    return gguf_tokenizer(vocab);
+  }
   const std::string file = path + "/tokenizer.json";
   if (!file_exists(file)) return not_found(file + ": no such file");
   return Tokenizer::load(file);
 }
 
 Result<const Tokenizer*> require_tokenizer(const LoadedModel& model) {
-  if (model.tokenizer == nullptr)
+  if (model.tokenizer == nullptr) {
+    if (model.files.gguf != nullptr) return gguf_tokenizer(model.files.gguf_vocab).error();
     return not_found(model.files.directory +
                      "/tokenizer.json: no such file; text needs a tokenizer");
+  }
   return static_cast<const Tokenizer*>(model.tokenizer.get());
 }
 

@@ -38,6 +38,7 @@ Action add_generate(CLI::App& program, CLI::App*& command);
 Action add_info(CLI::App& program, CLI::App*& command);
 Action add_logits(CLI::App& program, CLI::App*& command);
 Action add_perplexity(CLI::App& program, CLI::App*& command);
+Action add_quantize(CLI::App& program, CLI::App*& command);
 Action add_run(CLI::App& program, CLI::App*& command);
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
@@ -50,7 +51,7 @@ struct ComputeFlags {
   Result<CpuOpsOptions> options() const;
 };
 
-// A directory, a .safetensors file, or the name of a bundled model ("nano").
+// A directory, a .gguf or .safetensors file, or the name of a bundled model ("nano").
 Result<std::string> resolve_model(const std::string& model);
 
 struct LoadedModel {
@@ -61,6 +62,8 @@ struct LoadedModel {
 };
 // Opens MODEL, checks it and, on a terminal, shows progress while its pages come in from the disk.
 Result<LoadedModel> load(const std::string& model);
+// The family whose prompts the model was trained on; nullopt if none is recognised.
+std::optional<ChatFamily> model_chat_family(const ModelFiles& files);
 // The tokenizer of MODEL alone.
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& model);
 // An error if the model has no tokenizer.

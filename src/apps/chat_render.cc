@@ -23,7 +23,7 @@ Result<ChatFamily> family_of(const std::string& name) {
   auto path = resolve_model(name);
   if (!path) return family;
   FATHOM_TRY(const ModelFiles files, open_model_files(*path));
-  const auto detected = detect_chat_family(files.chat_template, files.model_type);
+  const auto detected = model_chat_family(files);
   if (!detected) {
     return invalid_argument(
         fmt::format("{}: its chat template is none that fathom knows; name a family instead "

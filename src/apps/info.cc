@@ -66,7 +66,7 @@ Status run(const Options& o) {
   const ModelInfo& info = model->info();
   const Sizes sizes = measure(*files.weights);
   const int64_t cache_per_token = kv_bytes_per_token(model->kv_layers());
-  const auto family = detect_chat_family(files.chat_template, files.model_type);
+  const auto family = model_chat_family(files);
   const std::string chat = family ? std::string(chat_family_name(*family)) : "";
   if (o.json) {
     nlohmann::ordered_json j = {{"name", info.name},

@@ -16,6 +16,10 @@ inline constexpr int kMaxShards = 10'000;
 // A parsed JSON value takes up to some 200 bytes: these bound the memory that a small text can ask
 // for.
 inline constexpr int64_t kMaxSafetensorsHeaderValues = 16 * kMaxTensorsPerModel;
+inline constexpr int64_t kMaxGgufKeys = 100'000;  // published files have some 50
+inline constexpr int64_t kMaxGgufNameBytes = 65'535;  // of a key or a tensor's name: the format's own
+inline constexpr int kMaxGgufArrayDepth = 8;
+inline constexpr int kMaxGgufTensorRank = 4;  // the format's own
 inline constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;  // config.json and its neighbours
 inline constexpr int64_t kMaxConfigValues = 1'000'000;
 

@@ -112,9 +112,12 @@ std::span<const ChatFamily> all_chat_families();
 
 // The family of a model from tokenizer_config.json's chat_template and config.json's model_type;
 // nullopt if the template is none of those above. An empty template is recognised by nothing: base
-// models have none, and neither have V3.2 and V4, whose encoders are not Jinja.
+// models have none, and neither have V3.2 and V4, whose encoders are not Jinja. Old GGUF files of
+// chat models have none either: where `tokenizer_pre`, GGUF's name of the pre-tokenizer, is given,
+// it and model_type decide, if the two stand for one family.
 std::optional<ChatFamily> detect_chat_family(std::string_view chat_template,
-                                             std::string_view model_type);
+                                             std::string_view model_type,
+                                             std::string_view tokenizer_pre = "");
 
 ThinkingSupport can_think(ChatFamily family);
 // Whether the family has a published way to describe tools in the prompt.

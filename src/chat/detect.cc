@@ -39,10 +39,34 @@ std::optional<ChatFamily> detect_chatml(std::string_view t) {
   return plain ? std::optional(ChatFamily::kChatMl) : std::nullopt;
 }
 
+// Without a template: what was published with this architecture and tokenizer. Of DeepSeek's V3 and
+// R1, which share both, the plain V3 form serves either without a thought opened.
+std::optional<ChatFamily> detect_by_tokenizer(std::string_view model_type,
+                                              std::string_view tokenizer_pre) {
+  static constexpr struct {
+    std::string_view model_type, tokenizer_pre;
+    ChatFamily family;
+  } kPublished[] = {
+      {"llama", "deepseek-llm", ChatFamily::kDeepseekLlm},
+      {"llama", "deepseek-coder", ChatFamily::kDeepseekCoder},
+      {"llama", "smollm", ChatFamily::kSmolLm2},
+      {"qwen2", "deepseek-r1-qwen", ChatFamily::kR1Distill},
+      {"qwen3", "deepseek-r1-qwen", ChatFamily::kDeepseekR1_0528},
+      {"qwen3", "qwen2", ChatFamily::kQwen3},
+      {"deepseek_v2", "deepseek-llm", ChatFamily::kDeepseekV2},
+      {"deepseek_v3", "deepseek-v3", ChatFamily::kDeepseekV3},
+  };
+  for (const auto& p : kPublished)
+    if (p.model_type == model_type && p.tokenizer_pre == tokenizer_pre) return p.family;
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<ChatFamily> detect_chat_family(std::string_view chat_template,
-                                             std::string_view model_type) {
+                                             std::string_view model_type,
+                                             std::string_view tokenizer_pre) {
+  if (chat_template.empty()) return detect_by_tokenizer(model_type, tokenizer_pre);
   const auto has = [&](std::string_view phrase) {
     return chat_template.find(phrase) != chat_template.npos;
   };

@@ -8,6 +8,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "io/gguf_config.h"
+#include "io/gguf_files.h"
+#include "io/gguf_weights.h"
 #include "io/safetensors.h"
 
 namespace fathom {
@@ -103,6 +106,41 @@ Status read_chat_template(const std::string& directory, ModelFiles& out) {
   return {};
 }
 
+// What general.sampling.* recommends, where a file has it.
+Status read_gguf_sampling(const GgufMetadata& metadata, ModelFiles& out) {
+  if (metadata.has("general.sampling.temp")) {
+    FATHOM_TRY(out.temperature, metadata.number("general.sampling.temp", 0, 100));
+  }
+  if (metadata.has("general.sampling.top_p")) {
+    FATHOM_TRY(out.top_p, metadata.number("general.sampling.top_p", 0, 1));
+  }
+  if (metadata.has("general.sampling.top_k")) {
+    FATHOM_TRY(out.top_k, metadata.integer("general.sampling.top_k", 0, limits::kMaxVocab));
+  }
+  return {};
+}
+
+Result<ModelFiles> open_gguf(const std::string& path) {
+  ModelFiles out;
+  FATHOM_TRY(std::unique_ptr<GgufFiles> files, GgufFiles::open(path));
+  out.gguf = std::move(files);
+  const GgufMetadata& metadata = out.gguf->metadata();
+  out.directory = out.config_path = out.gguf->path();
+  const std::string stem = std::filesystem::path(out.directory).stem().string();
+  FATHOM_TRY(out.name, metadata.string_or("general.name", stem));
+  FATHOM_TRY(out.weights, GgufWeights::create(*out.gguf));
+  FATHOM_TRY(json config, config_from_gguf(metadata, *out.weights));
+  out.model_type = config["model_type"].get<std::string>();
+  out.config = std::make_shared<const json>(std::move(config));
+  FATHOM_TRY(out.gguf_vocab, read_gguf_vocab(metadata));
+  out.bos_token_id = out.gguf_vocab.bos;
+  out.eos_token_ids = end_token_ids(out.gguf_vocab);
+  FATHOM_TRY(const std::string named, metadata.string_or("tokenizer.chat_template.default", ""));
+  FATHOM_TRY(out.chat_template, metadata.string_or("tokenizer.chat_template", named));
+  FATHOM_TRY_STATUS(read_gguf_sampling(metadata, out));
+  return out;
+}
+
 }  // namespace
 
 Result<ModelFiles> open_model_files(const std::string& path) {
@@ -112,14 +150,21 @@ Result<ModelFiles> open_model_files(const std::string& path) {
   if (directory_exists(path)) {
     out.directory = path;
     while (out.directory.size() > 1 && out.directory.back() == '/') out.directory.pop_back();
+    if (!present(out.directory + "/config.json")) {
+      FATHOM_TRY(const std::string gguf, find_gguf(out.directory));
+      if (!gguf.empty()) return open_gguf(gguf);
+    }
   } else if (!present(path)) {
-    return not_found(path + ": no such model (expected a directory with config.json)");
+    return not_found(path +
+                     ": no such model (expected a directory with config.json, or a .gguf file)");
+  } else if (path.ends_with(".gguf")) {
+    return open_gguf(path);
   } else if (path.ends_with(".safetensors")) {
     single_file = path;
     out.directory = fs::path(path).parent_path().string();
     if (out.directory.empty()) out.directory = ".";
   } else {
-    return invalid_argument(path + ": expected a model directory or a .safetensors file");
+    return invalid_argument(path + ": expected a model directory, a .gguf or a .safetensors file");
   }
   std::error_code ignored;
   out.name = fs::weakly_canonical(out.directory, ignored).filename().string();

@@ -111,7 +111,7 @@ TEST_F(ModelDirectory, PathsThatAreNoModel) {
   EXPECT_THAT(refusal(dir_.file("none.safetensors")), HasSubstr("no such model"));
   EXPECT_THAT(refusal(dir_.file("config.json")),
               AllOf(StartsWith(dir_.file("config.json")),
-                    HasSubstr("expected a model directory or a .safetensors file")));
+                    HasSubstr("expected a model directory, a .gguf or a .safetensors file")));
   EXPECT_THAT(refusal("/dev/null"), HasSubstr("expected a model directory"));
 }
 

@@ -38,6 +38,7 @@ class GqaDecoder : public Decoder {
   int64_t head_dim_ = 0;
   int64_t q_width_ = 0;   // heads * head_dim
   int64_t kv_width_ = 0;  // kv_heads * head_dim
+  RopeLayout rope_layout_ = RopeLayout::kHalf;
   std::vector<Layer> layers_;
 };
 
@@ -74,6 +75,9 @@ Status GqaDecoder::load(const ModelFiles& files, const GqaOptions& options) {
   FATHOM_TRY(head_dim_,
              reader.integer_or("head_dim", config.hidden_size / heads, 2, limits::kMaxHiddenSize));
   if (head_dim_ % 2 != 0) return reader.bad("head_dim", "an even number (rope pairs channels)");
+  // GGUF's Llama files have the rows of q and k permuted (io/gguf_config.h).
+  FATHOM_TRY(const bool interleaved, reader.boolean_or("rope_interleaved", false));
+  rope_layout_ = interleaved ? RopeLayout::kPairs : RopeLayout::kHalf;
   q_width_ = heads * head_dim_;
   kv_width_ = kv_heads * head_dim_;
   FATHOM_TRY(rope_, read_rope(reader, head_dim_));
@@ -105,8 +109,8 @@ void GqaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
     ops.rms_norm({.x = qh, .weight = l.q_norm, .eps = eps, .out = qh});
     ops.rms_norm({.x = kh, .weight = l.k_norm, .eps = eps, .out = kh});
   }
-  ops.rope({.x = q, .angles = context.angles, .heads = heads, .layout = RopeLayout::kHalf});
-  ops.rope({.x = k, .angles = context.angles, .heads = kv_heads, .layout = RopeLayout::kHalf});
+  ops.rope({.x = q, .angles = context.angles, .heads = heads, .layout = rope_layout_});
+  ops.rope({.x = k, .angles = context.angles, .heads = kv_heads, .layout = rope_layout_});
   const KvPages& kv = context.step.kv[static_cast<std::size_t>(layer)];
   ops.kv_append({.parts = std::array{k, v}, .kv = kv, .sequences = context.step.sequences});
   ops.attention({.q = q,

@@ -1,8 +1,11 @@
 // Formulas: tests/golden/data/NOTES.md §1; YaRN is arXiv:2309.00071, llama3 scaling is Llama 3.1's.
 #include "model/rope.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "base/limits.h"
@@ -86,6 +89,18 @@ Status apply_yarn(const JsonReader& config, const JsonReader& r, double theta, i
   return {};
 }
 
+Status apply_divisors(const JsonReader& r, RopeTable& table) {
+  const auto it = r.value().find("frequency_divisors");
+  const std::size_t count = table.inverse_frequencies.size();
+  const bool fits = it != r.value().end() && it->is_array() && it->size() == count &&
+                    std::all_of(it->begin(), it->end(), [](const nlohmann::json& d) {
+                      return d.is_number() && d.get<double>() > 0;
+                    });
+  if (!fits) return r.bad("frequency_divisors", fmt::format("{} numbers above 0", count));
+  for (std::size_t i = 0; i < count; ++i) table.inverse_frequencies[i] /= (*it)[i].get<double>();
+  return {};
+}
+
 }  // namespace
 
 Result<RopeTable> read_rope(const JsonReader& config, int64_t dims) {
@@ -114,6 +129,8 @@ Result<RopeTable> read_rope(const JsonReader& config, int64_t dims) {
     FATHOM_TRY_STATUS(apply_llama3(*parameters, table));
   } else if (type == "yarn") {
     FATHOM_TRY_STATUS(apply_yarn(config, *parameters, theta, dims, table));
+  } else if (type == "frequency_divisors") {
+    FATHOM_TRY_STATUS(apply_divisors(*parameters, table));
   } else {
     return parameters->bad(parameters->has("rope_type") ? "rope_type" : "type",
                            "default, linear, llama3 or yarn");

@@ -18,7 +18,8 @@ struct RopeTable {
 };
 
 // Reads rope_theta with rope_scaling, or rope_parameters (both spellings occur). Knows default,
-// linear, llama3 and yarn. `dims`: the rotated width.
+// linear, llama3, yarn, and frequency_divisors: a list of dims / 2 numbers, the form in which GGUF
+// files carry llama3's scaling. `dims`: the rotated width.
 Result<RopeTable> read_rope(const JsonReader& config, int64_t dims);
 
 }  // namespace fathom

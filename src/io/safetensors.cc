@@ -93,7 +93,9 @@ Status check_coverage(const TensorMap& tensors, std::span<const std::byte> data,
   order.reserve(tensors.size());
   for (const auto& entry : tensors)
     if (!entry.second.data.empty()) order.emplace_back(entry.second.data.data(), &entry);
-  std::sort(order.begin(), order.end());
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : a.second->first < b.second->first;
+  });
   const std::byte* covered = data.data();
   for (const auto& [begin, entry] : order) {
     if (begin != covered) {

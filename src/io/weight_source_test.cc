@@ -129,7 +129,7 @@ TEST(WeightSource, ErrorsNameTensorSeenAndExpected) {
   EXPECT_THAT(error_of(w.vector("a", 5)), HasSubstr("'a' has shape [2, 3], expected [5]"));
   EXPECT_THAT(
       error_of(w.matrix("i", 2, 1)),
-      AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16, BF16 or F8_E4M3")));
+      AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16, BF16, F8_E4M3 or a block")));
   EXPECT_THAT(error_of(w.vector("i", 2)),
               AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16 or BF16")));
   EXPECT_THAT(error_of(w.vector("fp8", 4)), HasSubstr("'fp8' has type F8_E4M3, expected"));

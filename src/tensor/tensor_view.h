@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "base/check.h"
@@ -75,6 +76,13 @@ class Workspace {
   TensorView allocate(DType dtype, int64_t rows, int64_t cols);
   TensorView f32(int64_t rows, int64_t cols) { return allocate(DType::kF32, rows, cols); }
   TensorView i32(int64_t rows, int64_t cols) { return allocate(DType::kI32, rows, cols); }
+  // `size` values of a trivial type, uninitialised, 64-byte aligned.
+  template <typename T>
+  T* array(int64_t size) {
+    static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= 64);
+    return reinterpret_cast<T*>(
+        allocate(DType::kU8, 1, size * static_cast<int64_t>(sizeof(T))).data);
+  }
 
   void reset();
 

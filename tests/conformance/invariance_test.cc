@@ -180,7 +180,7 @@ std::string test_name(const testing::TestParamInfo<InvarianceTest::ParamType>& t
 INSTANTIATE_TEST_SUITE_P(Models, InvarianceTest,
                          testing::Combine(testing::ValuesIn(all_models()),
                                           testing::Values(ComputeType::kF32, ComputeType::kBF16,
-                                                          ComputeType::kInt8)),
+                                                          ComputeType::kAuto)),
                          test_name);
 
 }  // namespace

@@ -104,7 +104,6 @@ void CpuOps::moe(const MoeArgs& args) {
   const int64_t tokens = args.x.rows, picks = args.ids.cols;
   const auto num_experts = static_cast<int64_t>(args.experts.size());
   const int64_t pairs = tokens * picks, inner = args.experts[0].gate.rows;
-  const float* const* x = inputs(args.x, 0);
 
   // Counting sort of the pairs by expert.
   std::vector<int64_t> begin(static_cast<std::size_t>(num_experts) + 1, 0);
@@ -114,39 +113,70 @@ void CpuOps::moe(const MoeArgs& args) {
   std::vector<int64_t> next(begin.begin(), begin.end() - 1);
   const TensorView gate = scratch_.f32(pairs, inner), up = scratch_.f32(pairs, inner);
   const TensorView down = scratch_.f32(pairs, args.out.cols);
-  std::vector<const float*> pair_x(static_cast<std::size_t>(pairs));
-  std::vector<float*> gate_rows(pair_x.size()), up_rows(pair_x.size()), down_rows(pair_x.size());
-  std::vector<int64_t> pair_of_slot(pair_x.size());
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t k = 0; k < picks; ++k) {
-      const int64_t pair = t * picks + k;
-      const auto slot =
-          static_cast<std::size_t>(next[static_cast<std::size_t>(args.ids.i32(t)[k])]++);
-      pair_of_slot[slot] = pair;
-      pair_x[slot] = x[t];
-      gate_rows[slot] = gate.f32(pair);
-      up_rows[slot] = up.f32(pair);
-      down_rows[slot] = down.f32(pair);
+  std::vector<int64_t> pair_of_slot(static_cast<std::size_t>(pairs));
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t k = 0; k < picks; ++k)
+      pair_of_slot[static_cast<std::size_t>(next[static_cast<std::size_t>(args.ids.i32(t)[k])]++)] =
+          t * picks + k;
+  auto** gate_rows = scratch_.array<float*>(pairs);
+  auto** up_rows = scratch_.array<float*>(pairs);
+  auto** down_rows = scratch_.array<float*>(pairs);
+  for (int64_t slot = 0; slot < pairs; ++slot) {
+    const int64_t pair = pair_of_slot[static_cast<std::size_t>(slot)];
+    gate_rows[slot] = gate.f32(pair);
+    up_rows[slot] = up.f32(pair);
+    down_rows[slot] = down.f32(pair);
+  }
+  // The rows of `all` in the order of the slots: slot -> row.
+  const auto sorted = [&](const Inputs& all, const auto& row_of_pair) {
+    Inputs out;
+    if (all.int8 != nullptr) {
+      auto* rows = scratch_.array<cpu::Int8Row>(pairs);
+      for (int64_t slot = 0; slot < pairs; ++slot)
+        rows[slot] = all.int8[row_of_pair(pair_of_slot[static_cast<std::size_t>(slot)])];
+      out.int8 = rows;
+    } else {
+      auto* rows = scratch_.array<const float*>(pairs);
+      for (int64_t slot = 0; slot < pairs; ++slot)
+        rows[slot] = all.f32[row_of_pair(pair_of_slot[static_cast<std::size_t>(slot)])];
+      out.f32 = rows;
     }
+    return out;
+  };
+  const auto from = [](const Inputs& all, int64_t row) {
+    return all.int8 != nullptr ? Inputs{.int8 = all.int8 + row} : Inputs{.f32 = all.f32 + row};
+  };
+
+  // All experts of a layer have one type; `mixed` formats of float and blocks are not published.
+  const WeightView& first_gate = args.experts[0].gate;
+  const WeightView& first_down = args.experts[0].down;
+  const auto check = [&](const SwigluWeights& w) {
+    FATHOM_CHECK(takes_int8(w.gate) == takes_int8(first_gate) &&
+                 takes_int8(w.up) == takes_int8(first_gate) &&
+                 takes_int8(w.down) == takes_int8(first_down));
+  };
+  const Inputs x = inputs(args.x, first_gate);
+  const Inputs pair_x = sorted(x, [&](int64_t pair) { return pair / picks; });
+  std::vector<Product> products;
+  for (std::size_t e = 0; e < static_cast<std::size_t>(num_experts); ++e) {
+    const int64_t b = begin[e], rows = begin[e + 1] - begin[e];
+    if (rows == 0) continue;
+    const SwigluWeights& w = args.experts[e];
+    check(w);
+    products.push_back({from(pair_x, b), rows, w.gate, {}, gate_rows + b});
+    products.push_back({from(pair_x, b), rows, w.up, {}, up_rows + b});
   }
   TensorView shared_gate, shared_up;
   if (args.shared != nullptr) {
     shared_gate = scratch_.f32(tokens, args.shared->gate.rows);
     shared_up = scratch_.f32(tokens, args.shared->gate.rows);
-  }
-
-  std::vector<Product> products;
-  for (std::size_t e = 0; e < static_cast<std::size_t>(num_experts); ++e) {
-    const auto b = static_cast<std::size_t>(begin[e]);
-    const int64_t rows = begin[e + 1] - begin[e];
-    if (rows == 0) continue;
-    const SwigluWeights& w = args.experts[e];
-    products.push_back({&pair_x[b], rows, w.gate, {}, &gate_rows[b]});
-    products.push_back({&pair_x[b], rows, w.up, {}, &up_rows[b]});
-  }
-  if (args.shared != nullptr) {
-    products.push_back({x, tokens, args.shared->gate, {}, outputs(shared_gate, 0)});
-    products.push_back({x, tokens, args.shared->up, {}, outputs(shared_up, 1)});
+    const auto shared_x = [&](const WeightView& w) {
+      return takes_int8(w) == takes_int8(first_gate) ? x : inputs(args.x, w);
+    };
+    products.push_back(
+        {shared_x(args.shared->gate), tokens, args.shared->gate, {}, outputs(shared_gate)});
+    products.push_back(
+        {shared_x(args.shared->up), tokens, args.shared->up, {}, outputs(shared_up)});
   }
   run_products(products);
 
@@ -157,20 +187,16 @@ void CpuOps::moe(const MoeArgs& args) {
     });
   }
 
-  const float* const* inner_rows = inputs(gate, 0);
-  std::vector<const float*> inner_sorted(pair_x.size());
-  for (std::size_t slot = 0; slot < pair_x.size(); ++slot)
-    inner_sorted[slot] = inner_rows[pair_of_slot[slot]];
+  const Inputs pair_inner = sorted(inputs(gate, first_down), [](int64_t pair) { return pair; });
   products.clear();
   for (std::size_t e = 0; e < static_cast<std::size_t>(num_experts); ++e) {
-    const auto b = static_cast<std::size_t>(begin[e]);
-    const int64_t rows = begin[e + 1] - begin[e];
+    const int64_t b = begin[e], rows = begin[e + 1] - begin[e];
     if (rows > 0)
-      products.push_back({&inner_sorted[b], rows, args.experts[e].down, {}, &down_rows[b]});
+      products.push_back({from(pair_inner, b), rows, args.experts[e].down, {}, down_rows + b});
   }
   if (args.shared != nullptr)
     products.push_back(
-        {inputs(shared_gate, 1), tokens, args.shared->down, {}, outputs(args.out, 0)});
+        {inputs(shared_gate, args.shared->down), tokens, args.shared->down, {}, outputs(args.out)});
   run_products(products);
 
   for_rows(tokens, args.out.cols * picks, [&](int64_t t) {

@@ -8,15 +8,15 @@
 #include <cstring>
 
 #include "backend/cpu/kernels/kernels.h"
-#include "backend/cpu/round_inputs.h"
+#include "tensor/float_formats.h"
 
 namespace fathom {
 namespace {
 
 // As CpuOps::kSerialElements, for matrix products.
 constexpr int64_t kSerialMultiplyAdds = 32 << 10;
-// Weight rows of one task at least: a few cache lines of outputs.
-constexpr int64_t kMinTaskColumns = 16;
+// Tasks take a multiple of so many weight rows: what the kernels work on side by side.
+constexpr int64_t kTaskColumns = 32;
 
 const float* f32_data(const WeightView& w) {
   FATHOM_CHECK(w.dtype == DType::kF32) << dtype_name(w.dtype);
@@ -28,40 +28,66 @@ const float* f32_data(const WeightView& w) {
 CpuOps::CpuOps(const CpuOpsOptions& options)
     : pool_(options.threads > 0 ? options.threads : default_thread_count()),
       compute_(options.compute),
-      description_(fmt::format("cpu ({}, {} thread{})", cpu::target_name(), pool_.num_threads(),
+      block_dot_(cpu::block_dot_kernels().front().function),
+      description_(fmt::format("cpu ({}, {}, {} thread{})", cpu::target_name(),
+                               cpu::block_dot_kernels().front().name, pool_.num_threads(),
                                pool_.num_threads() == 1 ? "" : "s")) {}
 
-const float* const* CpuOps::inputs(const TensorView& x, std::size_t slot) {
-  if (input_rows_.size() <= slot) input_rows_.resize(slot + 1);
-  std::vector<const float*>& rows = input_rows_[slot];
-  rows.resize(static_cast<std::size_t>(x.rows));
-  if (compute_ == ComputeType::kF32) {
-    for (int64_t r = 0; r < x.rows; ++r) rows[static_cast<std::size_t>(r)] = x.f32(r);
-    return rows.data();
+CpuOps::Inputs CpuOps::inputs(const TensorView& x, const WeightView& weight) {
+  if (takes_int8(weight)) {
+    const int64_t blocks = (x.cols + cpu::kInputBlock - 1) / cpu::kInputBlock;
+    auto* rows = scratch_.array<cpu::Int8Row>(x.rows);
+    auto* q = scratch_.array<int8_t>(x.rows * x.cols);
+    auto* scales = scratch_.array<float>(x.rows * blocks);
+    auto* sums32 = scratch_.array<int16_t>(x.rows * x.cols / 32);
+    auto* sums16 = scratch_.array<int16_t>(x.rows * x.cols / 16);
+    for_rows(x.rows, x.cols, [&](int64_t r) {
+      cpu::quantize_row(x.f32(r), x.cols, q + r * x.cols, scales + r * blocks,
+                        sums32 + r * x.cols / 32, sums16 + r * x.cols / 16);
+      rows[r] = {q + r * x.cols, scales + r * blocks, sums32 + r * x.cols / 32,
+                 sums16 + r * x.cols / 16};
+    });
+    return {.int8 = rows};
+  }
+  auto* rows = scratch_.array<const float*>(x.rows);
+  if (compute_ != ComputeType::kBF16) {
+    for (int64_t r = 0; r < x.rows; ++r) rows[r] = x.f32(r);
+    return {.f32 = rows};
   }
   const TensorView rounded = scratch_.f32(x.rows, x.cols);
   for_rows(x.rows, x.cols, [&](int64_t r) {
-    cpu::round_inputs(compute_, x.f32(r), x.cols, rounded.f32(r));
-    rows[static_cast<std::size_t>(r)] = rounded.f32(r);
+    for (int64_t i = 0; i < x.cols; ++i) rounded.f32(r)[i] = bf16_to_f32(f32_to_bf16(x.f32(r)[i]));
+    rows[r] = rounded.f32(r);
   });
-  return rows.data();
+  return {.f32 = rows};
 }
 
-float* const* CpuOps::outputs(const TensorView& out, std::size_t slot) {
-  if (output_rows_.size() <= slot) output_rows_.resize(slot + 1);
-  std::vector<float*>& rows = output_rows_[slot];
-  rows.resize(static_cast<std::size_t>(out.rows));
-  for (int64_t r = 0; r < out.rows; ++r) rows[static_cast<std::size_t>(r)] = out.f32(r);
-  return rows.data();
+float* const* CpuOps::outputs(const TensorView& out) {
+  auto* rows = scratch_.array<float*>(out.rows);
+  for (int64_t r = 0; r < out.rows; ++r) rows[r] = out.f32(r);
+  return rows;
+}
+
+void CpuOps::compute(const Product& p, int64_t n0, int64_t n1) const {
+  if (p.x.int8 != nullptr) {
+    block_dot_({.type = p.weight.dtype,
+                .weights = reinterpret_cast<const uint8_t*>(p.weight.data),
+                .row_bytes = p.weight.row_bytes(),
+                .cols = p.weight.cols,
+                .rows = p.weight.rows,
+                .n0 = n0,
+                .n1 = n1,
+                .x = p.x.int8,
+                .m = p.rows,
+                .y = p.out});
+  } else {
+    cpu::dot_rows(p.x.f32, p.rows, p.weight, n0, n1, p.out);
+  }
+  if (!p.bias.defined()) return;
+  for (int64_t i = 0; i < p.rows; ++i) cpu::add_row(p.out[i] + n0, f32_data(p.bias) + n0, n1 - n0);
 }
 
 void CpuOps::run_products(std::span<const Product> products) {
-  const auto compute = [](const Product& p, int64_t n0, int64_t n1) {
-    cpu::dot_rows(p.x, p.rows, p.weight, n0, n1, p.out);
-    if (!p.bias.defined()) return;
-    for (int64_t i = 0; i < p.rows; ++i)
-      cpu::add_row(p.out[i] + n0, f32_data(p.bias) + n0, n1 - n0);
-  };
   int64_t total = 0, columns = 0;
   for (const Product& p : products) {
     total += p.rows * p.weight.rows * p.weight.cols;
@@ -73,7 +99,8 @@ void CpuOps::run_products(std::span<const Product> products) {
   }
   // Four tasks a thread even out a stalled core; fewer, larger ones keep the streams long.
   const int64_t wanted = columns / (int64_t{4} * pool_.num_threads());
-  const int64_t step = std::max(kMinTaskColumns, (wanted + 15) / 16 * 16);
+  const int64_t step =
+      std::max(kTaskColumns, (wanted + kTaskColumns - 1) / kTaskColumns * kTaskColumns);
   int64_t tasks = 0;
   for (const Product& p : products)
     if (p.rows > 0) tasks += (p.weight.rows + step - 1) / step;
@@ -129,12 +156,13 @@ void CpuOps::linears(std::span<const LinearArgs> args) {
     FATHOM_CHECK_EQ(a.x.cols, a.weight.cols);
     FATHOM_CHECK_EQ(a.out.cols, a.weight.rows);
     FATHOM_CHECK_EQ(a.out.rows, a.x.rows);
-    const bool same_input = i > 0 && args[i - 1].x.data == a.x.data;
-    products[i] = {.x = same_input ? products[i - 1].x : inputs(a.x, i),
+    const bool same_input = i > 0 && args[i - 1].x.data == a.x.data &&
+                            takes_int8(args[i - 1].weight) == takes_int8(a.weight);
+    products[i] = {.x = same_input ? products[i - 1].x : inputs(a.x, a.weight),
                    .rows = a.x.rows,
                    .weight = a.weight,
                    .bias = a.bias,
-                   .out = outputs(a.out, i)};
+                   .out = outputs(a.out)};
   }
   run_products(std::span(products.data(), args.size()));
 }

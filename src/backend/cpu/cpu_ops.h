@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cpu/kernels/block_dot.h"
 #include "base/thread_pool.h"
 #include "ops/ops.h"
 
@@ -15,14 +16,14 @@ namespace fathom {
 
 // In what precision the inputs of matrix products are taken. Sums and everything else are float32.
 enum class ComputeType : uint8_t {
-  kF32,
-  kBF16,  // inputs rounded to bfloat16
-  kInt8,  // inputs rounded to int8 with one scale per kInt8Block values
+  kAuto,  // int8 for block-quantised weights, float32 for others
+  kF32,   // block-quantised weights are decoded to float32
+  kBF16,  // inputs rounded to bfloat16; weights as with kF32
 };
 
 struct CpuOpsOptions {
   int threads = 0;  // 0 = default_thread_count()
-  ComputeType compute = ComputeType::kF32;
+  ComputeType compute = ComputeType::kAuto;
 };
 
 class CpuOps : public Ops {
@@ -52,18 +53,28 @@ class CpuOps : public Ops {
   // Below this size a loop costs less on one thread than waking the others (2–3 µs).
   static constexpr int64_t kSerialElements = 16 << 10;
 
+  // Rows of inputs in the form that their weights take: one of the two.
+  struct Inputs {
+    const float* const* f32 = nullptr;
+    const cpu::Int8Row* int8 = nullptr;
+  };
   // out[i] = x[i] · weightᵀ + bias for rows given by pointers; a piece of it is one task.
   struct Product {
-    const float* const* x = nullptr;
+    Inputs x;
     int64_t rows = 0;
     WeightView weight;
     WeightView bias;
     float* const* out = nullptr;
   };
   void run_products(std::span<const Product> products);
-  // Row pointers of x, the rows rounded to the compute type where that is not float32.
-  const float* const* inputs(const TensorView& x, std::size_t slot);
-  float* const* outputs(const TensorView& out, std::size_t slot);
+  // Columns [n0, n1) of a product.
+  void compute(const Product& product, int64_t n0, int64_t n1) const;
+  bool takes_int8(const WeightView& weight) const {
+    return compute_ == ComputeType::kAuto && is_block_quantized(weight.dtype);
+  }
+  // The rows of x as a product with `weight` takes them. Live in scratch_.
+  Inputs inputs(const TensorView& x, const WeightView& weight);
+  float* const* outputs(const TensorView& out);
   // f(row) for all rows of `cols` elements' work each, in parallel if there is enough to pay for
   // it.
   template <typename F>
@@ -81,11 +92,9 @@ class CpuOps : public Ops {
 
   ThreadPool pool_;
   ComputeType compute_;
+  cpu::BlockDot block_dot_;
   std::string description_;
-  // Scratch that keeps its capacity from step to step.
-  std::vector<std::vector<const float*>> input_rows_;
-  std::vector<std::vector<float*>> output_rows_;
-  Workspace scratch_;
+  Workspace scratch_;  // keeps its capacity from step to step
 };
 
 }  // namespace fathom

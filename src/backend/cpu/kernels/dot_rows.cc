@@ -4,8 +4,10 @@
 // does not depend on the tile it was computed in.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "backend/cpu/kernels/kernels.h"
+#include "quant/codec.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/kernels/dot_rows.cc"
@@ -157,8 +159,26 @@ void dot_rows_as(const float* const* x, int64_t m, const WeightView& w, int64_t 
   }
 }
 
+// Block formats, decoded a few rows at a time.
+void dot_rows_decoded(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
+                      float* const* y) {
+  constexpr int64_t kRows = 8;
+  std::vector<float> buffer(static_cast<size_t>(kRows * w.cols));
+  std::vector<float*> out(static_cast<size_t>(m));
+  WeightView decoded = w;
+  decoded.dtype = DType::kF32;
+  decoded.data = reinterpret_cast<const std::byte*>(buffer.data());
+  for (int64_t n = n0; n < n1; n += kRows) {
+    decoded.rows = std::min(kRows, n1 - n);
+    quant::decode(w.dtype, w.data + n * w.row_bytes(), decoded.rows * w.cols, buffer.data());
+    for (int64_t i = 0; i < m; ++i) out[static_cast<size_t>(i)] = y[i] + n;
+    dot_rows_as<LoadF32>(x, m, decoded, 0, decoded.rows, out.data());
+  }
+}
+
 void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0, int64_t n1,
               float* const* y) {
+  if (is_block_quantized(w.dtype)) return dot_rows_decoded(x, m, w, n0, n1, y);
   switch (w.dtype) {
     case DType::kF32:
       return dot_rows_as<LoadF32>(x, m, w, n0, n1, y);
@@ -197,6 +217,8 @@ void decode_row_as(const WeightView& w, int64_t row, float* out) {
 }
 
 void decode_row(const WeightView& w, int64_t row, float* out) {
+  if (is_block_quantized(w.dtype))
+    return quant::decode(w.dtype, w.data + row * w.row_bytes(), w.cols, out);
   switch (w.dtype) {
     case DType::kF32:
       return decode_row_as<LoadF32>(w, row, out);

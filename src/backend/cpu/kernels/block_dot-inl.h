@@ -1,0 +1,605 @@
+// The algorithm of block_dot.h over vectors of kLanes outputs. Included by one .cc per instruction
+// set, inside that file's anonymous namespace: what is compiled with special flags must not be
+// visible (nor use inline functions that are visible) elsewhere.
+//
+// The including file defines, before: kLanes; U32, F32 (GCC vector types of kLanes elements); kRows
+// (rows of inputs in a register tile); and
+//   transpose<D>(p, stride, U32* t)  t[i] lane n = the i-th dword at p + n·stride, D = 4 or 8
+//   gather(p, stride)                lane n = the dword at p + n·stride
+//   load_f16(p, stride), low_f16(v), high_f16(v)   half floats as F32
+//   dot(acc, u8, s8x4)               acc + Σ of 4 products per lane; s8x4 is one dword for all
+//   lanes dot16(acc, s16, s16x2)           acc + Σ of 2 products per lane fma(a, b, c),
+//   to_float(U32 as int32)
+//
+//   kSignedBytes: dot cannot take bytes above 127; dot_signed(acc, u8, s8x4) then gives
+//                 acc + Σ (u − 128)·s
+//   RowSums<Format>   integer sums of kLanes rows without a transposition, where kAvailable
+//
+// Weights of kLanes rows x 128 columns are unpacked to a panel in the first-level cache, each dword
+// holding 4 consecutive weights of one row, and multiplied with all rows of inputs. Unpacking works
+// on packed dwords of many rows at once, after a transposition.
+
+// What belongs to 128 columns of kLanes rows besides the bytes u.
+struct Scales {
+  F32 scales[8];  // per group
+  F32 mins[4];    // m_g of Q4_1, Q5_1
+  U32 k_mins[4];  // min_g of two groups as int16 pairs: Q2_K, Q4_K, Q5_K
+  F32 negative_dmin;
+};
+
+struct alignas(64) Panel : Scales {
+  void quad(int i, U32 bytes) { u[i] = bytes; }
+
+  U32 u[32];  // u[i] lane n: bytes 4i … 4i + 3 of row n
+};
+
+enum class Mins { kNone, kFloat, kInteger };
+
+inline U32 splat(uint32_t v) { return U32{} + v; }
+inline F32 splat_f(float v) { return F32{} + v; }
+
+// Four bits to the lowest bits of four bytes.
+inline U32 spread_bits(U32 bits) {
+  return ((bits & splat(15)) * splat(0x00204081)) & splat(0x01010101);
+}
+
+constexpr uint32_t kNibbles = 0x0F0F0F0F, kPairs = 0x03030303, kOnes = 0x01010101;
+
+// Each format: the quads (dwords) of a group, the offset of u, the kind of mins; quads() unpacks
+// the bytes u, scales() the rest of `blocks` 32-column blocks, beginning with block 4 · index of
+// the rows at p.
+struct FormatQ8_0 {
+  static constexpr int kBlockBytes = 34, kBlockElements = 32;
+  static constexpr int kQuads = 8, kOffset = 128;
+  static constexpr Mins kMins = Mins::kNone;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+    p += index * 4 * 34;
+    for (int b = 0; b < blocks; ++b, p += 34) {
+      U32 t[8];
+      transpose<8>(p + 2, stride, t);
+      for (int i = 0; i < 8; ++i) out.quad(8 * b + i, t[i] ^ splat(0x80808080));
+    }
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+    p += index * 4 * 34;
+    for (int b = 0; b < blocks; ++b) out.scales[b] = load_f16(p + 34 * b, stride);
+  }
+};
+
+// Q4_0, Q4_1, Q5_0, Q5_1 differ in whether they have mins and fifth bits.
+template <int kBytes, bool kHasMin, bool kFifthBit>
+struct FormatSmall {
+  static constexpr int kBlockBytes = kBytes, kBlockElements = 32;
+  static constexpr int kQuads = 8, kOffset = kHasMin ? 0 : kFifthBit ? 16 : 8;
+  static constexpr Mins kMins = kHasMin ? Mins::kFloat : Mins::kNone;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+    p += index * 4 * kBlockBytes;
+    for (int b = 0; b < blocks; ++b, p += kBlockBytes) {
+      const uint8_t* bits = p + (kHasMin ? 4 : 2);
+      U32 t[4], high{};
+      transpose<4>(bits + (kFifthBit ? 4 : 0), stride, t);
+      if constexpr (kFifthBit) high = gather(bits, stride);
+      for (int i = 0; i < 8; ++i) {
+        U32 u = (i < 4 ? t[i] : t[i - 4] >> 4) & splat(kNibbles);
+        if constexpr (kFifthBit) u |= spread_bits(high >> (4 * i)) << 4;
+        out.quad(8 * b + i, u);
+      }
+    }
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+    p += index * 4 * kBlockBytes;
+    for (int b = 0; b < blocks; ++b, p += kBlockBytes) {
+      out.scales[b] = load_f16(p, stride);
+      if constexpr (kHasMin) out.mins[b] = load_f16(p + 2, stride);
+    }
+  }
+};
+
+inline F32 byte_to_float(U32 v, int i) { return to_float((v >> (8 * i)) & splat(255)); }
+inline F32 signed_byte_to_float(U32 v, int i) {
+  return to_float((U32)((I32)(v << (24 - 8 * i)) >> 24));
+}
+// Bytes 2i, 2i + 1 as a pair of int16.
+inline U32 byte_pair(U32 v, int i) {
+  const U32 w = v >> (16 * i);
+  return (w & splat(255)) | ((w & splat(0xFF00)) << 8);
+}
+
+// The first 16 bytes of a Q4_K or Q5_K block: d, dmin and the packed scales of half `half`.
+template <class Out>
+inline void unpack_k_scales(const uint8_t* p, int64_t stride, int half, Out& out) {
+  U32 t[4];
+  transpose<4>(p, stride, t);
+  const F32 d = low_f16(t[0]);
+  out.negative_dmin = -high_f16(t[0]);
+  U32 s, m;
+  if (half == 0) {
+    s = t[1] & splat(0x3F3F3F3F);
+    m = t[2] & splat(0x3F3F3F3F);
+  } else {
+    s = (t[3] & splat(kNibbles)) | (((t[1] >> 6) & splat(kPairs)) << 4);
+    m = ((t[3] >> 4) & splat(kNibbles)) | (((t[2] >> 6) & splat(kPairs)) << 4);
+  }
+  for (int g = 0; g < 4; ++g) out.scales[g] = d * byte_to_float(s, g);
+  for (int i = 0; i < 2; ++i) out.k_mins[i] = byte_pair(m, i);
+}
+
+struct FormatQ4_K {
+  static constexpr int kBlockBytes = 144, kBlockElements = 256;
+  static constexpr int kQuads = 8, kOffset = 0;
+  static constexpr Mins kMins = Mins::kInteger;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 144;
+    for (int c = 0; c < 2; ++c) {
+      U32 t[8];
+      transpose<8>(p + 16 + 64 * half + 32 * c, stride, t);
+      for (int i = 0; i < 8; ++i) {
+        out.quad(16 * c + i, t[i] & splat(kNibbles));
+        out.quad(16 * c + 8 + i, (t[i] >> 4) & splat(kNibbles));
+      }
+    }
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    unpack_k_scales(p + index / 2 * 144, stride, static_cast<int>(index % 2), out);
+  }
+};
+
+struct FormatQ5_K {
+  static constexpr int kBlockBytes = 176, kBlockElements = 256;
+  static constexpr int kQuads = 8, kOffset = 0;
+  static constexpr Mins kMins = Mins::kInteger;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 176;
+    U32 high[8];
+    transpose<8>(p + 16, stride, high);
+    for (int c = 0; c < 2; ++c) {
+      U32 t[8];
+      transpose<8>(p + 48 + 64 * half + 32 * c, stride, t);
+      const int g = 4 * half + 2 * c;
+      for (int i = 0; i < 8; ++i) {
+        const U32 fifth = (high[i] >> g) & splat(kOnes),
+                  fifth2 = (high[i] >> (g + 1)) & splat(kOnes);
+        out.quad(16 * c + i, (t[i] & splat(kNibbles)) | (fifth << 4));
+        out.quad(16 * c + 8 + i, ((t[i] >> 4) & splat(kNibbles)) | (fifth2 << 4));
+      }
+    }
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    unpack_k_scales(p + index / 2 * 176, stride, static_cast<int>(index % 2), out);
+  }
+};
+
+struct FormatQ6_K {
+  static constexpr int kBlockBytes = 210, kBlockElements = 256;
+  static constexpr int kQuads = 4, kOffset = 32;
+  static constexpr Mins kMins = Mins::kNone;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 210;
+    U32 high[8];
+    transpose<8>(p + 128 + 32 * half, stride, high);
+    for (int c = 0; c < 2; ++c) {
+      U32 t[8];
+      transpose<8>(p + 64 * half + 32 * c, stride, t);
+      for (int i = 0; i < 8; ++i) {
+        const U32 two = (high[i] >> (2 * c)) & splat(kPairs);
+        const U32 two2 = (high[i] >> (4 + 2 * c)) & splat(kPairs);
+        out.quad(8 * c + i, (t[i] & splat(kNibbles)) | (two << 4));
+        out.quad(16 + 8 * c + i, ((t[i] >> 4) & splat(kNibbles)) | (two2 << 4));
+      }
+    }
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 210;
+    U32 s[4];
+    transpose<4>(p + 192, stride, s);
+    const F32 d = load_f16(p + 208, stride);
+    for (int g = 0; g < 8; ++g)
+      out.scales[g] = d * signed_byte_to_float(s[2 * half + g / 4], g % 4);
+  }
+};
+
+struct FormatQ2_K {
+  static constexpr int kBlockBytes = 84, kBlockElements = 256;
+  static constexpr int kQuads = 4, kOffset = 0;
+  static constexpr Mins kMins = Mins::kInteger;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 84;
+    U32 t[8];
+    transpose<8>(p + 16 + 32 * half, stride, t);
+    for (int j = 0; j < 4; ++j)
+      for (int i = 0; i < 8; ++i) out.quad(8 * j + i, (t[i] >> (2 * j)) & splat(kPairs));
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 84;
+    U32 s[4];
+    transpose<4>(p, stride, s);
+    const U32 d = gather(p + 80, stride);
+    const F32 scale = low_f16(d);
+    out.negative_dmin = -high_f16(d);
+    for (int g = 0; g < 8; ++g)
+      out.scales[g] = scale * byte_to_float(s[2 * half + g / 4] & splat(kNibbles), g % 4);
+    for (int i = 0; i < 4; ++i)
+      out.k_mins[i] = byte_pair((s[2 * half + i / 2] >> 4) & splat(kNibbles), i % 2);
+  }
+};
+
+struct FormatQ3_K {
+  static constexpr int kBlockBytes = 110, kBlockElements = 256;
+  static constexpr int kQuads = 4, kOffset = 4;
+  static constexpr Mins kMins = Mins::kNone;
+  template <class Out>
+  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 110;
+    U32 t[8], high[8];
+    transpose<8>(p + 32 + 32 * half, stride, t);
+    transpose<8>(p, stride, high);
+    for (int j = 0; j < 4; ++j)
+      for (int i = 0; i < 8; ++i) {
+        const U32 third = (high[i] >> (4 * half + j)) & splat(kOnes);
+        out.quad(8 * j + i, ((t[i] >> (2 * j)) & splat(kPairs)) | (third << 2));
+      }
+  }
+  template <class Out>
+  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+    const int half = static_cast<int>(index % 2);
+    p += index / 2 * 110;
+    const F32 d = load_f16(p + 108, stride);
+    const U32 top = gather(p + 104, stride);
+    for (int i = 0; i < 2; ++i) {
+      const U32 low = (gather(p + 96 + 4 * i, stride) >> (4 * half)) & splat(kNibbles);
+      const U32 s = low | (((top >> (4 * half + 2 * i)) & splat(kPairs)) << 4);
+      for (int g = 0; g < 4; ++g)
+        out.scales[4 * i + g] = d * to_float(((s >> (8 * g)) & splat(255)) - splat(32));
+    }
+  }
+};
+
+// The input side of one 128-column block.
+struct InputBlock {
+  const int8_t* q;
+  const int16_t* sums32;
+  const int16_t* sums16;
+  float scale;
+};
+
+inline int32_t load_dword(const void* p) {
+  int32_t v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+template <class Format>
+inline U32 start_of(const InputBlock& x, int g) {
+  if constexpr (Format::kOffset == 0 || (kSignedBytes && Format::kOffset == 128)) {
+    return U32{};
+  } else {
+    const int sum = Format::kQuads == 8 ? x.sums32[g] : x.sums16[g];
+    return splat(static_cast<uint32_t>(-Format::kOffset * sum));
+  }
+}
+
+template <class Format>
+inline U32 dot_quad(U32 acc, U32 u, int32_t quad) {
+  if constexpr (kSignedBytes && Format::kOffset == 128) {
+    return dot_signed(acc, u, quad);
+  } else {
+    return dot(acc, u, quad);
+  }
+}
+
+// What follows the integer sum of group g.
+template <class Format, class Weights>
+inline F32 add_group(F32 part, U32 acc, const Weights& w, const InputBlock& x, int g) {
+  part = fma(to_float(acc), w.scales[g], part);
+  if constexpr (Format::kMins == Mins::kFloat)
+    part = fma(splat_f(static_cast<float>(x.sums32[g])), w.mins[g], part);
+  return part;
+}
+
+// What follows the last group of a block.
+template <class Format, class Weights>
+inline F32 add_k_mins(F32 part, const Weights& w, const InputBlock& x) {
+  if constexpr (Format::kMins == Mins::kInteger) {
+    U32 sum{};
+    for (int j = 0; j < 16 / Format::kQuads; ++j)
+      sum =
+          dot16(sum, w.k_mins[j], load_dword((Format::kQuads == 8 ? x.sums32 : x.sums16) + 2 * j));
+    part = fma(to_float(sum), w.negative_dmin, part);
+  }
+  return part;
+}
+
+// c[i][p] += x[i] · panel p over one block, for M rows and two panels, which are `panel_step`
+// apart. `c`: rows of 2 · kLanes floats.
+template <class Format, int M>
+inline void multiply(const Panel* panels, int64_t panel_step, int blocks, const InputBlock* x,
+                     F32* c) {
+  constexpr int P = 2, kQuads = Format::kQuads;
+  F32 part[M][P];
+  for (int i = 0; i < M; ++i)
+    for (int p = 0; p < P; ++p) part[i][p] = F32{};
+  for (int g = 0; g < blocks * (8 / kQuads); ++g) {
+    U32 acc[M][P];
+    for (int i = 0; i < M; ++i) {
+      const U32 start = start_of<Format>(x[i], g);
+      for (int p = 0; p < P; ++p) acc[i][p] = start;
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < kQuads; ++k) {
+      U32 w[P];
+      for (int p = 0; p < P; ++p) w[p] = panels[p * panel_step].u[g * kQuads + k];
+#pragma GCC unroll 8
+      for (int i = 0; i < M; ++i) {
+        const int32_t quad = load_dword(x[i].q + (g * kQuads + k) * 4);
+        for (int p = 0; p < P; ++p) acc[i][p] = dot_quad<Format>(acc[i][p], w[p], quad);
+      }
+    }
+    for (int p = 0; p < P; ++p)
+      for (int i = 0; i < M; ++i)
+        part[i][p] = add_group<Format>(part[i][p], acc[i][p], panels[p * panel_step], x[i], g);
+  }
+  for (int i = 0; i < M; ++i) {
+    for (int p = 0; p < P; ++p) {
+      part[i][p] = add_k_mins<Format>(part[i][p], panels[p * panel_step], x[i]);
+      c[i * P + p] = fma(part[i][p], splat_f(x[i].scale), c[i * P + p]);
+    }
+  }
+}
+
+// Takes the place of a Panel when there are few rows: multiplies what is unpacked at once.
+template <class Format, int M>
+struct Direct : Scales {
+  void quad(int i, U32 bytes) {
+    for (int r = 0; r < M; ++r)
+      acc[i / Format::kQuads][r] =
+          dot_quad<Format>(acc[i / Format::kQuads][r], bytes, load_dword(x[r].q + 4 * i));
+  }
+
+  const InputBlock* x;
+  U32 acc[32 / Format::kQuads][M];
+};
+
+// c[i] += x[i] · one block of kLanes rows, for M rows of inputs. `c` rows are `c_step` apart.
+template <class Format, int M>
+inline void multiply_direct(const uint8_t* rows, int64_t stride, int64_t index, int blocks,
+                            const InputBlock* x, F32* c, int c_step) {
+  Direct<Format, M> direct;
+  direct.x = x;
+  const int groups = blocks * (8 / Format::kQuads);
+  for (int g = 0; g < groups; ++g)
+    for (int r = 0; r < M; ++r) direct.acc[g][r] = start_of<Format>(x[r], g);
+  Format::quads(rows, stride, index, blocks, direct);
+  Format::scales(rows, stride, index, blocks, direct);
+  for (int r = 0; r < M; ++r) {
+    F32 part{};
+    for (int g = 0; g < groups; ++g)
+      part = add_group<Format>(part, direct.acc[g][r], direct, x[r], g);
+    part = add_k_mins<Format>(part, direct, x[r]);
+    c[r * c_step] = fma(part, splat_f(x[r].scale), c[r * c_step]);
+  }
+}
+
+// As multiply_direct, for a whole block and without a transposition of the weights: each row's own
+// sums are transposed instead, which is less while there are few rows of inputs.
+template <class Format, int M>
+inline void multiply_rows(const uint8_t* rows, int64_t stride, int64_t index, const InputBlock* x,
+                          F32* c, int c_step) {
+  using Sums = RowSums<Format>;
+  typename Sums::Inputs in[M];
+  for (int r = 0; r < M; ++r) in[r] = Sums::inputs(x[r].q);
+  U32 sums[M][Sums::kGroups];
+  Sums::template sums<M>(rows, stride, index, in, sums);
+  Scales scales;
+  Format::scales(rows, stride, index, 4, scales);
+  for (int r = 0; r < M; ++r) {
+    F32 part{};
+    for (int g = 0; g < Sums::kGroups; ++g)
+      part = add_group<Format>(part, sums[r][g] + start_of<Format>(x[r], g), scales, x[r], g);
+    part = add_k_mins<Format>(part, scales, x[r]);
+    c[r * c_step] = fma(part, splat_f(x[r].scale), c[r * c_step]);
+  }
+}
+
+constexpr int kMaxRows = 256;  // rows of inputs that share an unpacked panel
+constexpr int kChunk = 4;      // blocks unpacked at once for many rows
+constexpr int kStrip = 2 * kLanes;
+constexpr int kMaxBlockBytes = 4 * 34 < 210 ? 210 : 4 * 34;
+
+inline int blocks_of_32(int64_t cols, int64_t index) {
+  const int64_t left = cols / 32 - 4 * index;
+  return left < 4 ? static_cast<int>(left) : 4;
+}
+
+inline InputBlock input_block(const Int8Row& x, int64_t index) {
+  const int64_t k = index * kInputBlock;
+  return {x.q + k, x.sums32 + k / 32, x.sums16 + k / 16, x.scales[index]};
+}
+
+// M rows over the blocks of a chunk.
+template <class Format, int M>
+inline void multiply_chunk(const Panel* panels, int64_t first, int64_t count, int64_t cols,
+                           const Int8Row* x, F32* c) {
+  for (int64_t b = 0; b < count; ++b) {
+    InputBlock in[M];
+    for (int i = 0; i < M; ++i) in[i] = input_block(x[i], first + b);
+    multiply<Format, M>(panels + b, kChunk, blocks_of_32(cols, first + b), in, c);
+  }
+}
+
+// kLanes rows from where a Format's functions can take them.
+struct Rows {
+  const uint8_t* p;
+  int64_t stride;
+  int64_t index;
+};
+
+// Rows [n + first, + kLanes) for block `index`. Rows from n + width on do not belong to the strip:
+// in their place stand copies of the last one that does, in `copy`.
+template <class Format>
+inline Rows rows_of(const BlockDotArgs& a, int64_t n, int64_t width, int64_t first, int64_t index,
+                    int blocks, uint8_t* copy) {
+  if (first + kLanes <= width) return {a.weights + (n + first) * a.row_bytes, a.row_bytes, index};
+  constexpr bool kSuper = Format::kBlockElements == 256;
+  constexpr int64_t kStride = kSuper ? Format::kBlockBytes : 4 * Format::kBlockBytes;
+  const int64_t bytes = kSuper ? Format::kBlockBytes : blocks * Format::kBlockBytes;
+  const int64_t offset = (kSuper ? index / 2 : index * 4) * Format::kBlockBytes;
+  for (int64_t i = 0; i < kLanes; ++i) {
+    const int64_t row = first + i < width ? first + i : width - 1;
+    __builtin_memcpy(copy + i * kStride, a.weights + (n + row) * a.row_bytes + offset,
+                     static_cast<unsigned long>(bytes));
+  }
+  return {copy, kStride, kSuper ? index % 2 : 0};
+}
+
+template <class Format, int M>
+inline void multiply_rest(int64_t rows, const Panel* panels, int64_t first, int64_t count,
+                          int64_t cols, const Int8Row* x, F32* c) {
+  if constexpr (M > 0) {
+    if (rows == M) return multiply_chunk<Format, M>(panels, first, count, cols, x, c);
+    multiply_rest<Format, M - 1>(rows, panels, first, count, cols, x, c);
+  }
+}
+
+// Asks for the next strip of a matrix while the present one is computed: its rows are read side by
+// side, which the hardware does not foresee.
+struct Prefetcher {
+  Prefetcher(const BlockDotArgs& a, int64_t n, int64_t width, int64_t blocks)
+      : next(a.weights + (n + width) * a.row_bytes),
+        end(a.weights + a.rows * a.row_bytes),
+        step((width * a.row_bytes / blocks + 63) / 64 * 64) {}
+  void advance() {
+    for (int64_t i = 0; i < step && next < end; i += 64, next += 64) __builtin_prefetch(next, 0, 2);
+  }
+  const uint8_t* next;
+  const uint8_t* end;
+  int64_t step;
+};
+
+// Outputs [n, n + width), width <= kStrip, for M rows: memory is the limit.
+template <class Format, int M>
+void strip_few(const BlockDotArgs& a, const Int8Row* x, float* const* y, int64_t n, int64_t width) {
+  alignas(64) F32 c[M * 2];
+  alignas(64) uint8_t copy[kLanes * kMaxBlockBytes];
+  for (int i = 0; i < 2 * M; ++i) c[i] = F32{};
+  const int64_t blocks = (a.cols + kInputBlock - 1) / kInputBlock;
+  Prefetcher prefetcher(a, n, width, blocks);
+  for (int64_t b = 0; b < blocks; ++b) {
+    InputBlock in[M];
+    for (int i = 0; i < M; ++i) in[i] = input_block(x[i], b);
+    const int count = blocks_of_32(a.cols, b);
+    for (int p = 0; p < 2; ++p) {
+      const Rows rows = rows_of<Format>(a, n, width, p * kLanes, b, count, copy);
+      // The usual case with a constant, so that it is unrolled.
+      if constexpr (RowSums<Format>::kAvailable) {
+        if (count == 4) {
+          multiply_rows<Format, M>(rows.p, rows.stride, rows.index, in, c + p, 2);
+          continue;
+        }
+      }
+      if (count == 4) {
+        multiply_direct<Format, M>(rows.p, rows.stride, rows.index, 4, in, c + p, 2);
+      } else {
+        multiply_direct<Format, M>(rows.p, rows.stride, rows.index, count, in, c + p, 2);
+      }
+    }
+    prefetcher.advance();
+  }
+  for (int i = 0; i < M; ++i)
+    __builtin_memcpy(y[i] + n, c + 2 * i, static_cast<unsigned long>(width) * sizeof(float));
+}
+
+// Outputs [n, n + width), width <= kStrip, of rows [0, m), m <= kMaxRows.
+template <class Format>
+void strip(const BlockDotArgs& a, const Int8Row* x, int64_t m, float* const* y, int64_t n,
+           int64_t width) {
+  alignas(64) F32 c[kMaxRows * 2];
+  alignas(64) Panel panels[2 * kChunk];
+  alignas(64) uint8_t copy[kLanes * kMaxBlockBytes];
+  for (int64_t i = 0; i < 2 * m; ++i) c[i] = F32{};
+  const int64_t blocks = (a.cols + kInputBlock - 1) / kInputBlock;
+  // Short chunks let unpacking and products overlap, long ones save moving the sums.
+  const int64_t step = m <= 2 * kRows ? 1 : kChunk;
+  Prefetcher prefetcher(a, n, width, blocks);
+  for (int64_t first = 0; first < blocks; first += step) {
+    const int64_t count = blocks - first < step ? blocks - first : step;
+    for (int64_t b = 0; b < count; ++b) {
+      const int groups = blocks_of_32(a.cols, first + b);
+      for (int p = 0; p < 2; ++p) {
+        const Rows rows = rows_of<Format>(a, n, width, p * kLanes, first + b, groups, copy);
+        Format::quads(rows.p, rows.stride, rows.index, groups, panels[p * kChunk + b]);
+        Format::scales(rows.p, rows.stride, rows.index, groups, panels[p * kChunk + b]);
+      }
+      prefetcher.advance();
+    }
+    int64_t i = 0;
+    for (; i + kRows <= m; i += kRows)
+      multiply_chunk<Format, kRows>(panels, first, count, a.cols, x + i, c + 2 * i);
+    if (i < m)
+      multiply_rest<Format, kRows - 1>(m - i, panels, first, count, a.cols, x + i, c + 2 * i);
+  }
+  for (int64_t i = 0; i < m; ++i)
+    __builtin_memcpy(y[i] + n, c + 2 * i, static_cast<unsigned long>(width) * sizeof(float));
+}
+
+template <class Format>
+void run(const BlockDotArgs& a) {
+  for (int64_t n = a.n0; n < a.n1; n += kStrip) {
+    const int64_t width = a.n1 - n < kStrip ? a.n1 - n : kStrip;
+    if (a.m == 1) {
+      strip_few<Format, 1>(a, a.x, a.y, n, width);
+      continue;
+    }
+    if (a.m == 2) {
+      strip_few<Format, 2>(a, a.x, a.y, n, width);
+      continue;
+    }
+    for (int64_t i = 0; i < a.m; i += kMaxRows)
+      strip<Format>(a, a.x + i, a.m - i < kMaxRows ? a.m - i : kMaxRows, a.y + i, n, width);
+  }
+}
+
+inline void run_type(const BlockDotArgs& args) {
+  switch (args.type) {
+    case DType::kQ4_0:
+      return run<FormatSmall<18, false, false>>(args);
+    case DType::kQ4_1:
+      return run<FormatSmall<20, true, false>>(args);
+    case DType::kQ5_0:
+      return run<FormatSmall<22, false, true>>(args);
+    case DType::kQ5_1:
+      return run<FormatSmall<24, true, true>>(args);
+    case DType::kQ8_0:
+      return run<FormatQ8_0>(args);
+    case DType::kQ2_K:
+      return run<FormatQ2_K>(args);
+    case DType::kQ3_K:
+      return run<FormatQ3_K>(args);
+    case DType::kQ4_K:
+      return run<FormatQ4_K>(args);
+    case DType::kQ5_K:
+      return run<FormatQ5_K>(args);
+    case DType::kQ6_K:
+      return run<FormatQ6_K>(args);
+    default:
+      __builtin_trap();
+  }
+}

@@ -111,9 +111,10 @@ void ComputeFlags::add_to(CLI::App& command) {
   command.add_option("-t,--threads", threads, "Threads to compute with (default: all CPUs)")
       ->check(CLI::Range(1, limits::kMaxThreads));
   command
-      .add_option("--compute", compute,
-                  "Precision of matrix inputs: f32, bf16 or int8 (default f32)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
+      .add_option("--compute,--act", compute,
+                  "Precision of matrix inputs: auto (int8 for quantised weights, f32 for others), "
+                  "f32, bf16, or int8 (weights too: others than quantised ones become Q8_0)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
 }
 
 Result<CpuOpsOptions> ComputeFlags::options() const {

@@ -46,7 +46,7 @@ Action add_version(CLI::App& program, CLI::App*& command);
 // The flags of every command that computes: --threads, --compute.
 struct ComputeFlags {
   int threads = 0;
-  std::string compute = "f32";
+  std::string compute = "auto";
   void add_to(CLI::App& command);
   Result<CpuOpsOptions> options() const;
 };

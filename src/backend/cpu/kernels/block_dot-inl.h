@@ -487,7 +487,11 @@ struct Prefetcher {
         end(a.weights + a.rows * a.row_bytes),
         step((width * a.row_bytes / blocks + 63) / 64 * 64) {}
   void advance() {
-    for (int64_t i = 0; i < step && next < end; i += 64, next += 64) __builtin_prefetch(next, 0, 2);
+    for (int64_t i = 0; i < step && next < end; i += 64, next += 64) {
+      __builtin_prefetch(next, 0, 2);
+      // Requests that find the queue full are dropped: each line is asked for twice.
+      __builtin_prefetch(next - 2 * step, 0, 2);
+    }
   }
   const uint8_t* next;
   const uint8_t* end;

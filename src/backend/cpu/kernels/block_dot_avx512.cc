@@ -175,8 +175,9 @@ struct RowSumsOf {
     if constexpr (Row::kOddGroupsSecond) {
       for (int r = 0; r < M; ++r) {
         const U32 g2 = out[r][1];
-        out[r][1] = out[r][2];
+        out[r][1] = (U32)((I32)out[r][2] >> 4);
         out[r][2] = g2;
+        out[r][3] = (U32)((I32)out[r][3] >> 4);
       }
     }
   }
@@ -233,7 +234,8 @@ struct RowQ4_K {
   static int64_t offset(int64_t index) { return index / 2 * 144 + 16 + index % 2 * 64; }
   static TwoVectors unpack(const uint8_t* p, int64_t) {
     const __m512i v = load64(p);
-    return {_mm512_and_si512(v, splat8(15)), _mm512_and_si512(_mm512_srli_epi16(v, 4), splat8(15))};
+    // The high halves stay where they are, 16 times their value.
+    return {_mm512_and_si512(v, splat8(15)), _mm512_and_si512(v, splat8(0xF0))};
   }
 };
 struct FormatQ4_K;

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "io/encoded_weights.h"
 #include "io/gguf_files.h"
 #include "tokenizer/gguf_spec.h"
 
@@ -115,6 +116,19 @@ void ComputeFlags::add_to(CLI::App& command) {
                   "Precision of matrix inputs: auto (int8 for quantised weights, f32 for others), "
                   "f32, bf16, or int8 (weights too: others than quantised ones become Q8_0)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
+  command
+      .add_option("--kv", kv,
+                  "Type of the KV cache: auto (bf16 for quantised models, f32 for others), f32, "
+                  "f16, bf16 or q8_0")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8_0"}));
+}
+
+DType ComputeFlags::kv_type(const Model& model) const {
+  if (kv == "f32") return DType::kF32;
+  if (kv == "f16") return DType::kF16;
+  if (kv == "bf16") return DType::kBF16;
+  if (kv == "q8_0") return DType::kQ8_0;
+  return model.info().block_quantized ? DType::kBF16 : DType::kF32;
 }
 
 Result<CpuOpsOptions> ComputeFlags::options() const {
@@ -146,10 +160,14 @@ std::optional<ChatFamily> model_chat_family(const ModelFiles& files) {
   return detect_chat_family(files.chat_template, files.model_type, files.gguf_vocab.pre);
 }
 
-Result<LoadedModel> load(const std::string& model) {
+Result<LoadedModel> load(const std::string& model, const ComputeFlags& compute) {
   FATHOM_TRY(const std::string path, resolve_model(model));
   LoadedModel out;
   FATHOM_TRY(out.files, open_model_files(path));
+  if (compute.compute == "int8") {
+    out.files.weights =
+        std::make_unique<EncodedWeights>(std::move(out.files.weights), DType::kQ8_0);
+  }
   FATHOM_TRY(out.model, load_model(out.files));
   FATHOM_TRY(out.tokenizer, open_tokenizer(out.files, out.model->info().vocab_size));
   out.chat_family = model_chat_family(out.files);

@@ -43,12 +43,15 @@ Action add_run(CLI::App& program, CLI::App*& command);
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
 
-// The flags of every command that computes: --threads, --compute.
+// The flags of every command that computes: --threads, --compute, --kv.
 struct ComputeFlags {
   int threads = 0;
   std::string compute = "auto";
+  std::string kv = "auto";
   void add_to(CLI::App& command);
   Result<CpuOpsOptions> options() const;
+  // The cache's type for `model`.
+  DType kv_type(const Model& model) const;
 };
 
 // A directory, a .gguf or .safetensors file, or the name of a bundled model ("nano").
@@ -61,7 +64,7 @@ struct LoadedModel {
   std::optional<ChatFamily> chat_family;  // none if nothing fits
 };
 // Opens MODEL, checks it and, on a terminal, shows progress while its pages come in from the disk.
-Result<LoadedModel> load(const std::string& model);
+Result<LoadedModel> load(const std::string& model, const ComputeFlags& compute);
 // The family whose prompts the model was trained on; nullopt if none is recognised.
 std::optional<ChatFamily> model_chat_family(const ModelFiles& files);
 // The tokenizer of MODEL alone.

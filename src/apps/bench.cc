@@ -32,7 +32,7 @@ struct BenchModel {
 Result<BenchModel> open_model(const Options& o, ThreadPool& pool) {
   BenchModel out;
   if (o.synthetic.empty()) {
-    FATHOM_TRY(LoadedModel loaded, load(o.model));
+    FATHOM_TRY(LoadedModel loaded, load(o.model, o.compute));
     out.files = std::move(loaded.files);
     out.model = std::move(loaded.model);
     return out;
@@ -98,8 +98,10 @@ Status run(const Options& o) {
     print_bench_machine(report, *machine);
     print_bench_header();
   }
-  const BenchPlan plan{
-      .repeats = o.repeats, .chunk = o.chunk, .between = [&] { machine->probe_again(); }};
+  const BenchPlan plan{.kv_type = o.compute.kv_type(*bench.model),
+                       .repeats = o.repeats,
+                       .chunk = o.chunk,
+                       .between = [&] { machine->probe_again(); }};
   for (const BenchCase& test : tests) {
     FATHOM_TRY(BenchResult result, run_bench_case(*bench.model, ops, test, plan));
     if (!o.json) print_bench_result(result, *machine);

@@ -17,11 +17,12 @@ using Clock = std::chrono::steady_clock;
 class Runner {
  public:
   static Result<std::unique_ptr<Runner>> create(const Model& model, const BenchCase& test,
-                                                int64_t chunk) {
+                                                int64_t chunk, DType kv_type) {
     const int64_t tokens = test.depth + test.tokens;
     const int64_t pages = (tokens + kDefaultPageTokens - 1) / kDefaultPageTokens;
     FATHOM_TRY(KvCache cache,
-               KvCache::create(model.kv_layers(), test.batch * pages * kDefaultPageTokens));
+               KvCache::create(model.kv_layers(), test.batch * pages * kDefaultPageTokens,
+                               kDefaultPageTokens, kv_type));
     std::unique_ptr<Runner> runner(new Runner(model, test, chunk, std::move(cache)));
     for (auto& table : runner->pages_) FATHOM_CHECK(runner->cache_.take(pages, table));
     return runner;
@@ -114,7 +115,7 @@ double median(std::vector<double> values) {
 
 Result<BenchResult> run_bench_case(const Model& model, Ops& ops, const BenchCase& test,
                                    const BenchPlan& plan) {
-  FATHOM_TRY(const auto runner, Runner::create(model, test, plan.chunk));
+  FATHOM_TRY(const auto runner, Runner::create(model, test, plan.chunk, plan.kv_type));
   BenchResult result{.test = test};
   std::vector<double> steps;
   runner->fill(ops);

@@ -33,6 +33,7 @@ struct BenchResult {
 };
 
 struct BenchPlan {
+  DType kv_type = DType::kF32;  // of the cache
   int64_t repeats = 5;
   int64_t chunk = 512;  // prompt rows of a step
   // Called before the first repeat, between repeats, and after the last.

@@ -57,7 +57,9 @@ void WorkCounter::attention(const AttentionArgs& args) {
 }
 
 void WorkCounter::mla_attention(const MlaAttentionArgs& args) {
-  count_matrix(args.kv_b, args.q.rows);
+  if (args.kv_b.defined()) count_matrix(args.kv_b, args.q.rows);
+  if (args.k_b.defined()) count_matrix(args.k_b, args.q.rows);
+  if (args.v_b.defined()) count_matrix(args.v_b, args.q.rows);
   count_cache(args.kv, args.sequences,
               2 * args.heads * (args.qk_nope_head_dim + args.qk_rope_head_dim + args.v_head_dim));
   OpsDecorator::mla_attention(args);

@@ -102,7 +102,9 @@ Status answer_all(const LoadedModel& model, Ops& ops, const Options& o,
   const auto room = static_cast<int64_t>(longest) + kMaxAnswerTokens + kDefaultPageTokens;
   FATHOM_TRY(auto engine,
              Engine::create(*model.model, ops,
-                            {.cache_tokens = room * o.batch, .max_sequences = o.batch}));
+                            {.cache_tokens = room * o.batch,
+                             .max_sequences = o.batch,
+                             .kv_type = o.compute.kv_type(*model.model)}));
   const std::vector<int32_t> stops(model.files.eos_token_ids.begin(),
                                    model.files.eos_token_ids.end());
   std::map<uint64_t, Problem*> by_id;
@@ -166,7 +168,7 @@ void print_scores(const std::map<std::string, Score>& tasks, const Score& all, b
 }
 
 Status run(const Options& o) {
-  FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY([[maybe_unused]] const Tokenizer* tokenizer, require_tokenizer(loaded));
   FATHOM_TRY(std::vector<Problem> problems, read_problems(loaded, o.data));
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());

@@ -19,7 +19,7 @@ struct Options {
 
 Status run(const Options& o) {
   FATHOM_TRY(std::vector<int32_t> tokens, read_token_file(o.tokens));
-  FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   if (!o.print_ids && loaded.tokenizer == nullptr) {
     return not_found(
         loaded.files.directory +
@@ -31,7 +31,10 @@ Status run(const Options& o) {
   FATHOM_TRY(auto engine,
              Engine::create(
                  *loaded.model, ops,
-                 {.cache_tokens = wanted, .max_batch_tokens = o.chunk, .prefill_chunk = o.chunk}));
+                 {.cache_tokens = wanted,
+                  .max_batch_tokens = o.chunk,
+                  .prefill_chunk = o.chunk,
+                  .kv_type = o.compute.kv_type(*loaded.model)}));
   FATHOM_TRY_STATUS(
       engine->submit({.prompt = std::move(tokens), .sampling = o.sampling, .max_tokens = o.count}));
   if (wanted > loaded.model->info().max_context_tokens) {

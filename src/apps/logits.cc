@@ -21,7 +21,7 @@ struct Options {
 
 Status run(const Options& o) {
   FATHOM_TRY(const std::vector<int32_t> tokens, read_token_file(o.tokens));
-  FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
   CpuOps ops(ops_options);
   const std::string temporary = o.out + ".tmp";
@@ -37,7 +37,7 @@ Status run(const Options& o) {
     progress.set(first + logits.rows);
     return {};
   };
-  const ScoreOptions score{.chunk = o.chunk};
+  const ScoreOptions score{.chunk = o.chunk, .kv_type = o.compute.kv_type(*loaded.model)};
   Status status = o.mtp ? score_tokens_mtp(*loaded.model, ops, tokens, score, sink)
                         : score_tokens(*loaded.model, ops, tokens, score, sink);
   if (std::fclose(file) != 0 && status)

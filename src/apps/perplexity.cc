@@ -29,7 +29,7 @@ double negative_log_likelihood(const float* logits, int64_t vocab, int32_t token
 // The text is cut into windows of ctx tokens, each behind a begin token if the model has one; every
 // token of a window but the first is predicted from those before it.
 Status run(const Options& o) {
-  FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY(const Tokenizer* tokenizer, require_tokenizer(loaded));
   FATHOM_TRY(const std::string text, read_file(o.file, limits::kMaxPromptBytes));
   FATHOM_TRY(const auto ids, tokenizer->encode(text, {.special_as_text = true}));
@@ -49,7 +49,8 @@ Status run(const Options& o) {
                   ids.begin() + static_cast<std::ptrdiff_t>(end));
     if (tokens.size() < 2) continue;
     FATHOM_TRY_STATUS(score_tokens(
-        *loaded.model, ops, tokens, {}, [&](int64_t first, const TensorView& logits) -> Status {
+        *loaded.model, ops, tokens, {.kv_type = o.compute.kv_type(*loaded.model)},
+        [&](int64_t first, const TensorView& logits) -> Status {
           for (int64_t i = 0; i < logits.rows; ++i) {
             const auto next = static_cast<std::size_t>(first + i) + 1;
             if (next >= tokens.size()) break;

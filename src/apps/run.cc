@@ -80,7 +80,10 @@ Status Session::start() {
                         ? options_.context
                         : std::min(kDefaultContext, model_.model->info().max_context_tokens);
   FATHOM_TRY(engine_,
-             Engine::create(*model_.model, ops_, {.cache_tokens = context, .max_sequences = 1}));
+             Engine::create(*model_.model, ops_,
+                            {.cache_tokens = context,
+                             .max_sequences = 1,
+                             .kv_type = options_.compute.kv_type(*model_.model)}));
   if (!options_.system.empty()) messages_.push_back({.role = "system", .content = options_.system});
   system_messages_ = messages_.size();
   return {};
@@ -340,7 +343,7 @@ Status chat(Session& session, const LoadedModel& model) {
 }
 
 Status run(const Options& o, bool has_prompt) {
-  FATHOM_TRY(const LoadedModel loaded, load(o.model));
+  FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY([[maybe_unused]] const Tokenizer* tokenizer, require_tokenizer(loaded));
   if (!loaded.chat_family) {
     return invalid_argument(

@@ -29,7 +29,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                                                const EngineOptions& options) {
   EngineOptions o = options;
   if (o.cache_tokens <= 0) o.cache_tokens = model.info().max_context_tokens;
-  FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens));
+  FATHOM_TRY(KvCache cache,
+             KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens, o.kv_type));
   return std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
 }
 

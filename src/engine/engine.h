@@ -25,6 +25,7 @@ struct EngineOptions {
   int64_t max_batch_tokens = 512;  // rows of a step
   int64_t prefill_chunk = 512;     // prompt rows of one sequence in a step
   int64_t page_tokens = kDefaultPageTokens;
+  DType kv_type = DType::kF32;  // of the cache
 };
 
 class Engine {

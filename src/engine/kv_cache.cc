@@ -10,27 +10,34 @@
 
 namespace fathom {
 
-int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers) {
+int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
   int64_t bytes = 0;
-  for (const KvLayerSpec& l : layers)
-    bytes += l.row_elements * static_cast<int64_t>(dtype_bytes(DType::kF32));
+  for (const KvLayerSpec& l : layers) bytes += dtype_row_bytes(type, l.row_elements);
   return bytes;
 }
 
 void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
 
 Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens) {
+                                int64_t page_tokens, DType type) {
   FATHOM_CHECK(capacity_tokens > 0 && page_tokens > 0) << capacity_tokens << " " << page_tokens;
   if ((capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
     return resource_limit(fmt::format("a cache of {} tokens is too large, expected at most {}",
                                       capacity_tokens, limits::kMaxCachePages * page_tokens));
   }
+  for (const KvLayerSpec& l : layers) {
+    const int64_t block = dtype_block(type).elements;
+    if (l.row_elements % block != 0) {
+      return invalid_argument(
+          fmt::format("a cache row of {} values cannot be {}, expected a multiple of {}",
+                      l.row_elements, dtype_name(type), block));
+    }
+  }
   KvCache cache;
   cache.page_tokens_ = page_tokens;
   cache.total_pages_ = cache.pages_for(capacity_tokens);
   int64_t page_bytes = 0, bytes = 0;
-  if (__builtin_mul_overflow(kv_bytes_per_token(layers), page_tokens, &page_bytes) ||
+  if (__builtin_mul_overflow(kv_bytes_per_token(layers, type), page_tokens, &page_bytes) ||
       __builtin_mul_overflow(page_bytes, cache.total_pages_, &bytes)) {
     return resource_limit(
         fmt::format("a cache of {} tokens does not fit the address space", capacity_tokens));
@@ -46,7 +53,7 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
   std::byte* base = cache.memory_.get();
   for (const KvLayerSpec& spec : layers) {
     KvPages pages{.data = base,
-                  .dtype = DType::kF32,
+                  .dtype = type,
                   .page_tokens = page_tokens,
                   .page_stride_bytes = page_bytes,
                   .row_elements = spec.row_elements};

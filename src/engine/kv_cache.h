@@ -19,10 +19,11 @@ inline constexpr int64_t kDefaultPageTokens = 64;
 
 class KvCache {
  public:
-  // Room for `capacity_tokens`, rounded up to whole pages. Memory is touched only when used. An
-  // error if that is more than limits::kMaxCachePages or than the system reserves.
+  // Room for `capacity_tokens` of rows of `type` (F32, F16, BF16 or Q8_0), rounded up to whole
+  // pages. Memory is touched only when used. An error if that is more than limits::kMaxCachePages
+  // or than the system reserves, or if rows are no whole blocks of `type`.
   static Result<KvCache> create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens = kDefaultPageTokens);
+                                int64_t page_tokens = kDefaultPageTokens, DType type = DType::kF32);
 
   KvCache(KvCache&&) noexcept = default;
   KvCache& operator=(KvCache&&) noexcept = default;
@@ -58,6 +59,6 @@ class KvCache {
 };
 
 // Bytes of cache for one token in all layers.
-int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers);
+int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type = DType::kF32);
 
 }  // namespace fathom

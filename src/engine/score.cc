@@ -33,7 +33,8 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                   const ScoreOptions& options, const Visit& visit) {
   FATHOM_TRY_STATUS(check_tokens(model, tokens));
   const auto count = static_cast<int64_t>(tokens.size());
-  FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(), count, options.page_tokens));
+  FATHOM_TRY(KvCache cache,
+             KvCache::create(model.kv_layers(), count, options.page_tokens, options.kv_type));
   std::vector<int32_t> pages;
   FATHOM_CHECK(cache.take(cache.pages_for(count), pages));
   Workspace workspace;

@@ -15,6 +15,7 @@ namespace fathom {
 struct ScoreOptions {
   int64_t chunk = 512;  // rows of a step; 1 = token by token
   int64_t page_tokens = kDefaultPageTokens;
+  DType kv_type = DType::kF32;  // of the cache
   // Positions from this one on are computed as generated ones (ops/kv_pages.h); −1 = none.
   int64_t generated_from = -1;
 };

@@ -45,10 +45,10 @@ class WeightSource {
 
   // The weight `name` of shape [rows, cols], with its scales if it is FP8. Errors: missing, wrong
   // shape, a dtype that is no weight's, scales missing or of the wrong shape.
-  Result<WeightView> matrix(const std::string& name, int64_t rows, int64_t cols) const;
+  virtual Result<WeightView> matrix(const std::string& name, int64_t rows, int64_t cols) const;
   // A vector of `size` elements as float32: rows 1, cols size. Other float types are widened into
   // memory owned by the source. Views of both kinds live as long as the source; not thread-safe.
-  Result<WeightView> vector(const std::string& name, int64_t size) const;
+  virtual Result<WeightView> vector(const std::string& name, int64_t size) const;
 
   // Block shape of FP8 scales (quantization_config.weight_block_size).
   void set_scale_block(int64_t rows, int64_t cols) {

@@ -82,6 +82,9 @@ Status Decoder::load_decoder(const ModelFiles& files, const DecoderConfig& confi
   info_.num_layers = config.num_hidden_layers;
   info_.max_context_tokens = config.max_position_embeddings;
   const WeightSource& w = *files.weights;
+  w.for_each([&](const std::string&, const StoredTensor& t) {
+    info_.block_quantized |= is_block_quantized(t.dtype);
+  });
   FATHOM_TRY_STATUS(check_layer_count(files, config.num_hidden_layers));
   FATHOM_TRY(embed_tokens_,
              w.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size));

@@ -82,9 +82,17 @@ Status MlaDecoder::load_attention(const WeightSource& w, const std::string& a, L
   FATHOM_TRY(l.kv_a_proj_with_mqa, w.matrix(a + "kv_a_proj_with_mqa.weight", kv_width, hidden));
   FATHOM_TRY(l.kv_a_bias, optional_vector(w, bias, a + "kv_a_proj_with_mqa.bias", kv_width));
   FATHOM_TRY(l.kv_a_layernorm, w.vector(a + "kv_a_layernorm.weight", mla_.kv_lora_rank));
-  FATHOM_TRY(l.kv_b_proj,
-             w.matrix(a + "kv_b_proj.weight", heads * (mla_.qk_nope_head_dim + mla_.v_head_dim),
-                      mla_.kv_lora_rank));
+  // GGUF files may have the two halves apart, the keys' one transposed.
+  if (w.has(a + "k_b_proj.weight")) {
+    FATHOM_TRY(l.k_b_proj,
+               w.matrix(a + "k_b_proj.weight", heads * mla_.kv_lora_rank, mla_.qk_nope_head_dim));
+    FATHOM_TRY(l.v_b_proj,
+               w.matrix(a + "v_b_proj.weight", heads * mla_.v_head_dim, mla_.kv_lora_rank));
+  } else {
+    FATHOM_TRY(l.kv_b_proj,
+               w.matrix(a + "kv_b_proj.weight", heads * (mla_.qk_nope_head_dim + mla_.v_head_dim),
+                        mla_.kv_lora_rank));
+  }
   FATHOM_TRY(l.o_proj, w.matrix(a + "o_proj.weight", hidden, heads * mla_.v_head_dim));
   FATHOM_TRY(l.o_bias, optional_vector(w, bias, a + "o_proj.bias", hidden));
   return {};
@@ -163,6 +171,8 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const TensorView o = ws.f32(x.rows, heads * mla_.v_head_dim);
   ops.mla_attention({.q = q,
                      .kv_b = l.kv_b_proj,
+                     .k_b = l.k_b_proj,
+                     .v_b = l.v_b_proj,
                      .kv = kv,
                      .sequences = context.step.sequences,
                      .heads = heads,

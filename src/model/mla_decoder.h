@@ -55,7 +55,8 @@ class MlaDecoder : public Decoder {
     WeightView q_b_proj;                           // [heads * (nope + rope), q_lora]
     WeightView kv_a_proj_with_mqa, kv_a_bias;      // [kv_lora + rope, hidden]
     WeightView kv_a_layernorm;                     // [kv_lora]
-    WeightView kv_b_proj;                          // [heads * (nope + v), kv_lora]
+    WeightView kv_b_proj;                          // [heads * (nope + v), kv_lora], or
+    WeightView k_b_proj, v_b_proj;                 // [heads * kv_lora, nope], [heads * v, kv_lora]
     WeightView o_proj, o_bias;                     // [hidden, heads * v]
     SwigluWeights dense;                           // layers before the mixture starts
     WeightView gate, e_score_correction_bias;      // [experts, hidden], [experts]

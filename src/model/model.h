@@ -26,6 +26,7 @@ struct ModelInfo {
   int64_t num_layers = 0;  // without MTP layers
   int64_t mtp_layers = 0;
   int64_t max_context_tokens = 0;
+  bool block_quantized = false;  // some weight is
 };
 
 // One forward pass over rows of several sequences (ops/kv_pages.h says how rows and sequences

@@ -101,12 +101,15 @@ struct AttentionArgs {
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, §2.1) in the absorbed form: the cache
-// holds only [c | k_rope] per token, shared by all heads, and kv_b is applied to the query and the
-// result:
+// holds only [c | k_rope] per token, shared by all heads, and Wk and Wv are applied to the query
+// and the result:
 //   q_nope·k_nope = (Wkᵀ q_nope)·c,   o = Wv (Σ p·c),   [Wk | Wv] = kv_b's rows of the head.
+// The weights come as kv_b, or apart as k_b (Wkᵀ of each head) and v_b.
 struct MlaAttentionArgs {
   TensorView q;     // [tokens, heads * (qk_nope_head_dim + qk_rope_head_dim)], rope applied
-  WeightView kv_b;  // [heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank]
+  WeightView kv_b;  // [heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank], or undefined and:
+  WeightView k_b;   // [heads * kv_lora_rank, qk_nope_head_dim]
+  WeightView v_b;   // [heads * v_head_dim, kv_lora_rank]
   KvPages kv;       // row_elements = kv_lora_rank + qk_rope_head_dim
   std::span<const SequenceRows> sequences;
   int64_t heads = 0;
@@ -116,6 +119,12 @@ struct MlaAttentionArgs {
   int64_t kv_lora_rank = 0;
   float scale = 0;
   TensorView out;  // [tokens, heads * v_head_dim], not q
+
+  // Wv of head h: [v_head_dim, kv_lora_rank].
+  WeightView value_weights(int64_t h) const {
+    if (!kv_b.defined()) return v_b.row_range(h * v_head_dim, v_head_dim);
+    return kv_b.row_range(h * (qk_nope_head_dim + v_head_dim) + qk_nope_head_dim, v_head_dim);
+  }
 };
 
 // A SwiGLU block: down( silu(gate x) * (up x) ).

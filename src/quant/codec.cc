@@ -165,4 +165,13 @@ void decode(DType type, const std::byte* data, int64_t elements, float* out) {
   }
 }
 
+void decode_row(const WeightView& w, int64_t row, float* out) {
+  const std::byte* data = w.data + row * w.row_bytes();
+  if (w.dtype != DType::kF8E4M3) return decode(w.dtype, data, w.cols, out);
+  FATHOM_CHECK(w.scales != nullptr);
+  const float* scales = w.scales + (w.scale_row0 + row) / w.scale_block_rows * w.scale_stride;
+  for (int64_t c = 0; c < w.cols; ++c)
+    out[c] = f8e4m3_to_f32(std::to_integer<uint8_t>(data[c])) * scales[c / w.scale_block_cols];
+}
+
 }  // namespace fathom::quant

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "tensor/dtype.h"
+#include "tensor/weight_view.h"
 
 namespace fathom::quant {
 
@@ -24,5 +25,8 @@ inline constexpr float kMaxEncodable = 65504.0f;
 // than rounding each weight to the nearest step of the plainest scale, usually 5–20 % better.
 // The result depends on the arguments alone. Threads: any number at once.
 void encode(DType type, const float* x, int64_t elements, const float* importance, std::byte* out);
+
+// Row `row` of a weight of any type, FP8 scales applied, as float32.
+void decode_row(const WeightView& w, int64_t row, float* out);
 
 }  // namespace fathom::quant

@@ -94,15 +94,88 @@ TEST(AttentionTest, Latent) {
         q.fill(rng, 0.2f);
         row.fill(rng);
         cpu.kv_append({std::span(&row.view(), 1), f.kv, f.sequences});
-        MlaAttentionArgs args{q.view(), kv_b,  f.kv, f.sequences, heads,          nope,
-                              rope,     v_dim, rank, 0.2f,        expected.view()};
+        MlaAttentionArgs args{.q = q.view(),
+                              .kv_b = kv_b,
+                              .kv = f.kv,
+                              .sequences = f.sequences,
+                              .heads = heads,
+                              .qk_nope_head_dim = nope,
+                              .qk_rope_head_dim = rope,
+                              .v_head_dim = v_dim,
+                              .kv_lora_rank = rank,
+                              .scale = 0.2f,
+                              .out = expected.view()};
         reference.mla_attention(args);
         args.out = actual.view();
         cpu.mla_attention(args);
         expect_close(actual.view(), expected.view(), 1e-4, std::string(dtype_name(dtype)));
+
+        // The same weights apart, the keys' half transposed.
+        const Weight k_b(rng, DType::kF32, heads * rank, nope, 0);
+        const Weight v_b(rng, DType::kF32, heads * v_dim, rank, 0);
+        std::vector<float> joined(static_cast<std::size_t>(heads * (nope + v_dim) * rank));
+        const auto at = [](const WeightView& w, int64_t r, int64_t c) {
+          return reinterpret_cast<const float*>(w.data)[r * w.cols + c];
+        };
+        for (int64_t h = 0; h < heads; ++h) {
+          for (int64_t i = 0; i < nope + v_dim; ++i)
+            for (int64_t c = 0; c < rank; ++c)
+              joined[static_cast<std::size_t>((h * (nope + v_dim) + i) * rank + c)] =
+                  i < nope ? at(k_b, h * rank + c, i) : at(v_b, h * v_dim + i - nope, c);
+        }
+        args.kv_b = {.data = reinterpret_cast<const std::byte*>(joined.data()),
+                     .rows = heads * (nope + v_dim),
+                     .cols = rank};
+        args.out = expected.view();
+        reference.mla_attention(args);
+        args.kv_b = {};
+        args.k_b = k_b;
+        args.v_b = v_b;
+        args.out = actual.view();
+        cpu.mla_attention(args);
+        expect_close(actual.view(), expected.view(), 1e-4, "apart");
       }
     }
   });
+}
+
+// The cache's other types against a float32 cache: what they lose by rounding and no more. Pages of
+// 64 and even widths take the way of many queries at once where the machine has it.
+TEST(AttentionTest, CacheTypes) {
+  CpuOps cpu({.threads = 2});
+  std::mt19937 rng(10);
+  const int64_t heads = 6, kv_heads = 2, dim = 64;
+  for (const auto& [type, tolerance] : {std::pair{DType::kF16, 2e-3}, std::pair{DType::kBF16, 2e-2},
+                                        std::pair{DType::kQ8_0, 2e-2}}) {
+    for (const std::vector<std::pair<int64_t, int64_t>>& batch :
+         {std::vector<std::pair<int64_t, int64_t>>{{0, 1}},
+          {{0, 70}},
+          {{1030, 1}},
+          {{0, 9}, {1300, 3}, {31, 1}}}) {
+      Fixture exact(rng, 2 * kv_heads * dim, 64, batch);
+      KvCache cache = *KvCache::create(std::array{KvLayerSpec{2 * kv_heads * dim}}, 4096, 64, type);
+      KvPages kv = cache.layers()[0];
+      for (const SequenceRows& s : exact.sequences)
+        for (int64_t p = 0; p < s.start_position; ++p)
+          cpu::encode_kv_row(type, reinterpret_cast<float*>(exact.kv.row(s.pages, p)),
+                             kv.row_elements, kv.row(s.pages, p));
+      Matrix q(exact.rows, heads * dim), k(exact.rows, kv_heads * dim),
+          v(exact.rows, kv_heads * dim);
+      Matrix expected(exact.rows, heads * dim), actual(exact.rows, heads * dim);
+      q.fill(rng);
+      k.fill(rng);
+      v.fill(rng);
+      AttentionArgs args{q.view(), exact.kv, exact.sequences, heads,
+                         kv_heads, dim,      0.125f,          expected.view()};
+      cpu.kv_append({std::array{k.view(), v.view()}, exact.kv, exact.sequences});
+      cpu.attention(args);
+      cpu.kv_append({std::array{k.view(), v.view()}, kv, exact.sequences});
+      args.kv = kv;
+      args.out = actual.view();
+      cpu.attention(args);
+      expect_close(actual.view(), expected.view(), tolerance, std::string(dtype_name(type)));
+    }
+  }
 }
 
 TEST(AttentionTest, AppendWritesExactlyItsRows) {

@@ -38,10 +38,10 @@ void expect_same_bytes(const std::vector<float>& a, const std::vector<float>& b,
 // Logits of the last token of each prompt, all prompts in one step; class as given.
 std::vector<std::vector<float>> batched_last_logits(
     const Model& model, Ops& ops, const std::vector<std::vector<int32_t>>& prompts,
-    PositionClass position_class) {
+    PositionClass position_class, DType kv_type) {
   int64_t total = 0;
   for (const auto& p : prompts) total += static_cast<int64_t>(p.size()) + kDefaultPageTokens;
-  KvCache cache = *KvCache::create(model.kv_layers(), total);
+  KvCache cache = *KvCache::create(model.kv_layers(), total, kDefaultPageTokens, kv_type);
   std::vector<std::vector<int32_t>> pages(prompts.size());
   StepBuilder builder;
   std::vector<int32_t> rows;
@@ -63,49 +63,81 @@ std::vector<std::vector<float>> batched_last_logits(
   return out;
 }
 
-class InvarianceTest : public testing::TestWithParam<std::tuple<std::string, ComputeType>> {
+struct Setting {
+  std::string name;
+  ComputeType compute = ComputeType::kAuto;
+  std::optional<DType> weights;  // encoded so; none = as the file has them
+  DType kv = DType::kF32;
+};
+
+const std::vector<Setting> kSettings = {
+    {.name = "f32"},
+    {.name = "bf16", .compute = ComputeType::kBF16, .kv = DType::kF16},
+    {.name = "q8_0", .weights = DType::kQ8_0, .kv = DType::kBF16},
+    {.name = "q4_0", .weights = DType::kQ4_0, .kv = DType::kQ8_0},
+    {.name = "q4_1", .weights = DType::kQ4_1, .kv = DType::kF16},
+    {.name = "q4_k", .weights = DType::kQ4_K, .kv = DType::kBF16},
+    {.name = "q6_k", .weights = DType::kQ6_K, .kv = DType::kBF16},
+};
+
+class InvarianceTest : public testing::TestWithParam<std::tuple<std::string, Setting>> {
  protected:
   std::string dir() const {
     const std::string& name = std::get<0>(GetParam());
     return name == "nano" ? nano_dir() : data_dir() + "/" + name;
   }
-  ComputeType compute() const { return std::get<1>(GetParam()); }
+  const Setting& setting() const { return std::get<1>(GetParam()); }
+  ComputeType compute() const { return setting().compute; }
+  OpenModel open_it() const { return open_model(dir(), setting().weights); }
+  // Q8_0 rows are whole blocks; where the model's are not, F16 takes its place.
+  DType kv(const Model& model) const {
+    for (const KvLayerSpec& l : model.kv_layers())
+      if (l.row_elements % dtype_block(setting().kv).elements != 0) return DType::kF16;
+    return setting().kv;
+  }
 };
 
 TEST_P(InvarianceTest, ChunksAndThreads) {
-  const OpenModel open = open_model(dir());
+  const OpenModel open = open_it();
+  const DType kv_type = kv(*open.model);
   const auto prompt = long_prompts(dir()).back();
   ASSERT_GT(prompt.size(), 20u);
   CpuOps two({.threads = 2, .compute = compute()}), one({.threads = 1, .compute = compute()});
-  const auto whole = all_logits(*open.model, two, prompt, {.chunk = 1 << 20});
+  const auto whole = all_logits(*open.model, two, prompt, {.chunk = 1 << 20, .kv_type = kv_type});
   for (const int64_t chunk : {1, 7, 64}) {
-    expect_same_bytes(all_logits(*open.model, two, prompt, {.chunk = chunk}), whole,
-                      "chunk " + std::to_string(chunk));
+    expect_same_bytes(all_logits(*open.model, two, prompt, {.chunk = chunk, .kv_type = kv_type}),
+                      whole, "chunk " + std::to_string(chunk));
   }
-  expect_same_bytes(all_logits(*open.model, one, prompt, {.chunk = 64}), whole, "1 thread");
-  expect_same_bytes(all_logits(*open.model, two, prompt, {.chunk = 1 << 20}), whole, "again");
+  expect_same_bytes(all_logits(*open.model, one, prompt, {.chunk = 64, .kv_type = kv_type}), whole,
+                    "1 thread");
+  expect_same_bytes(all_logits(*open.model, two, prompt, {.chunk = 1 << 20, .kv_type = kv_type}),
+                    whole, "again");
   if (open.model->info().mtp_layers > 0) {
-    const auto mtp = all_logits(*open.model, two, prompt, {.chunk = 1 << 20}, true);
-    expect_same_bytes(all_logits(*open.model, one, prompt, {.chunk = 7}, true), mtp, "mtp");
+    const auto mtp =
+        all_logits(*open.model, two, prompt, {.chunk = 1 << 20, .kv_type = kv_type}, true);
+    expect_same_bytes(all_logits(*open.model, one, prompt, {.chunk = 7, .kv_type = kv_type}, true),
+                      mtp, "mtp");
   }
 }
 
 TEST_P(InvarianceTest, GeneratedPositionsReplayedManyAtOnce) {
-  const OpenModel open = open_model(dir());
+  const OpenModel open = open_it();
+  const DType kv_type = kv(*open.model);
   const auto prompt = long_prompts(dir()).back();
   CpuOps two({.threads = 2, .compute = compute()}), one({.threads = 1, .compute = compute()});
   const int64_t border = 10;
-  const auto stepwise =
-      all_logits(*open.model, two, prompt, {.chunk = 1, .generated_from = border});
+  const auto stepwise = all_logits(*open.model, two, prompt,
+                                   {.chunk = 1, .kv_type = kv_type, .generated_from = border});
   for (const int64_t chunk : {7, 64, 1 << 20}) {
-    expect_same_bytes(
-        all_logits(*open.model, one, prompt, {.chunk = chunk, .generated_from = border}), stepwise,
-        "replay in chunks of " + std::to_string(chunk));
+    expect_same_bytes(all_logits(*open.model, one, prompt,
+                                 {.chunk = chunk, .kv_type = kv_type, .generated_from = border}),
+                      stepwise, "replay in chunks of " + std::to_string(chunk));
   }
 }
 
 TEST_P(InvarianceTest, Batches) {
-  const OpenModel open = open_model(dir());
+  const OpenModel open = open_it();
+  const DType kv_type = kv(*open.model);
   auto prompts = long_prompts(dir());
   while (prompts.size() < 8) {  // shorter and shorter starts of the longest one
     auto p = prompts.back();
@@ -115,9 +147,9 @@ TEST_P(InvarianceTest, Batches) {
   prompts.resize(8);
   CpuOps ops({.threads = 2, .compute = compute()});
   for (const PositionClass c : {PositionClass::kPrompt, PositionClass::kGenerated}) {
-    const auto together = batched_last_logits(*open.model, ops, prompts, c);
+    const auto together = batched_last_logits(*open.model, ops, prompts, c, kv_type);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
-      const auto alone = batched_last_logits(*open.model, ops, {prompts[i]}, c);
+      const auto alone = batched_last_logits(*open.model, ops, {prompts[i]}, c, kv_type);
       expect_same_bytes(together[i], alone[0], "prompt " + std::to_string(i) + " in a batch of 8");
     }
   }
@@ -126,7 +158,8 @@ TEST_P(InvarianceTest, Batches) {
 // Answers at temperature 1: all requests at once, one by one, and taken up again after every few
 // tokens by another engine (what happens when a worker dies).
 TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
-  const OpenModel open = open_model(dir());
+  const OpenModel open = open_it();
+  const DType kv_type = kv(*open.model);
   const auto prompts = long_prompts(dir());
   CpuOps ops({.threads = 2, .compute = compute()});
   const int64_t count = 24;
@@ -138,8 +171,8 @@ TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
   };
   std::vector<std::vector<int32_t>> together(prompts.size());
   {
-    auto engine =
-        *Engine::create(*open.model, ops, {.cache_tokens = 8192, .max_batch_tokens = 100});
+    auto engine = *Engine::create(
+        *open.model, ops, {.cache_tokens = 8192, .max_batch_tokens = 100, .kv_type = kv_type});
     std::vector<uint64_t> ids;
     for (std::size_t i = 0; i < prompts.size(); ++i) ids.push_back(*engine->submit(request(i, {})));
     std::vector<TokenEvent> events;
@@ -153,7 +186,8 @@ TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     std::vector<int32_t> emitted;
     while (static_cast<int64_t>(emitted.size()) < count) {
-      auto engine = *Engine::create(*open.model, ops, {.cache_tokens = 1024, .prefill_chunk = 5});
+      auto engine = *Engine::create(*open.model, ops,
+                                    {.cache_tokens = 1024, .prefill_chunk = 5, .kv_type = kv_type});
       const auto id = engine->submit(request(i, emitted));
       ASSERT_TRUE(id) << id.error().message;
       std::vector<TokenEvent> events;
@@ -173,14 +207,12 @@ std::vector<std::string> all_models() {
 }
 
 std::string test_name(const testing::TestParamInfo<InvarianceTest::ParamType>& test) {
-  const char* const compute[] = {"f32", "bf16", "int8"};
-  return std::get<0>(test.param) + "_" + compute[static_cast<int>(std::get<1>(test.param))];
+  return std::get<0>(test.param) + "_" + std::get<1>(test.param).name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, InvarianceTest,
                          testing::Combine(testing::ValuesIn(all_models()),
-                                          testing::Values(ComputeType::kF32, ComputeType::kBF16,
-                                                          ComputeType::kAuto)),
+                                          testing::ValuesIn(kSettings)),
                          test_name);
 
 }  // namespace

@@ -5,10 +5,12 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/score.h"
+#include "io/encoded_weights.h"
 #include "io/safetensors.h"
 #include "model/model.h"
 
@@ -29,10 +31,13 @@ struct OpenModel {
   std::unique_ptr<Model> model;
 };
 
-inline OpenModel open_model(const std::string& path) {
+// `encoded`: the linear layers' weights in this block format where their rows fit.
+inline OpenModel open_model(const std::string& path, std::optional<DType> encoded = {}) {
   auto files = open_model_files(path);
   if (!files) ADD_FAILURE() << files.error().message;
   OpenModel out{*std::move(files), nullptr};
+  if (encoded)
+    out.files.weights = std::make_unique<EncodedWeights>(std::move(out.files.weights), *encoded);
   auto model = load_model(out.files);
   if (!model) ADD_FAILURE() << model.error().message;
   out.model = *std::move(model);

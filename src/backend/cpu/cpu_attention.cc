@@ -1,7 +1,12 @@
 // CpuOps: attention over the paged cache.
+//
+// Two ways: many queries at once on a BF16 cache where the machine can (kernels/attend.h), else
+// query by query (attend_row). Which one depends on machine and cache alone, so a position's result
+// never depends on its step.
 #include <algorithm>
 
 #include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/kernels/attend.h"
 #include "backend/cpu/kernels/kernels.h"
 
 namespace fathom {
@@ -9,6 +14,8 @@ namespace {
 
 // Rows of one sequence that one task takes: they share decoded weights and cached keys.
 constexpr int64_t kRowBlock = 8;
+// Scratch of absorbed queries and latents at a time.
+constexpr int64_t kMlaScratchBytes = int64_t{64} << 20;
 
 struct RowBlock {
   const SequenceRows* sequence;
@@ -23,85 +30,243 @@ std::vector<RowBlock> row_blocks(std::span<const SequenceRows> sequences) {
   return blocks;
 }
 
+// The parts of `sequences` that lie in rows [begin, end) of the step.
+std::vector<SequenceRows> clip(std::span<const SequenceRows> sequences, int64_t begin,
+                               int64_t end) {
+  std::vector<SequenceRows> out;
+  for (SequenceRows s : sequences) {
+    const int64_t first = std::max(begin, s.first_row);
+    const int64_t last = std::min(end, s.first_row + s.num_rows);
+    if (first >= last) continue;
+    s.start_position += first - s.first_row;
+    s.first_row = first;
+    s.num_rows = last - first;
+    out.push_back(s);
+  }
+  return out;
+}
+
 }  // namespace
 
-void CpuOps::attention(const AttentionArgs& args) {
-  FATHOM_CHECK_LE(args.kv.page_tokens, cpu::kMaxPageTokens);
-  const std::vector<RowBlock> blocks = row_blocks(args.sequences);
-  const int64_t group = args.heads / args.kv_heads, d = args.head_dim;
-  const auto tasks = static_cast<int64_t>(blocks.size()) * args.kv_heads;
+// Queries that share cached rows: heads of one KV head, rows of one sequence.
+struct CpuOps::AttendGroup {
+  cpu::AttendQuery queries[cpu::kAttendQueries];
+  int count = 0;
+  const int32_t* pages = nullptr;
+  int64_t key_offset = 0, value_offset = 0;
+
+  int64_t num_keys() const { return queries[count - 1].num_keys; }  // the last sees the most
+  int64_t chunks() const { return (num_keys() + cpu::kAttendChunk - 1) / cpu::kAttendChunk; }
+};
+
+void CpuOps::attend_rows(const AttendShape& shape, std::span<const SequenceRows> sequences) {
+  const cpu::AttendKernel* kernel = cpu::attend_kernel();
+  const bool fits = shape.kv.dtype == DType::kBF16 && shape.kv.page_tokens == cpu::kAttendPage &&
+                    shape.key_dim % 2 == 0 && shape.value_dim % 32 == 0;
+  if (kernel != nullptr && fits) return attend_groups(*kernel, shape, sequences);
+  FATHOM_CHECK_LE(shape.kv.page_tokens, cpu::kMaxPageTokens);
+  const std::vector<RowBlock> blocks = row_blocks(sequences);
+  const int64_t group = shape.heads / shape.kv_heads;
+  const auto tasks = static_cast<int64_t>(blocks.size()) * shape.kv_heads;
   // out may be q: a head's query is read before its result is written.
   pool_.parallel_for(tasks, [&](int64_t task, int) {
-    const RowBlock& block = blocks[static_cast<std::size_t>(task / args.kv_heads)];
-    const int64_t kv_head = task % args.kv_heads;
+    const RowBlock& block = blocks[static_cast<std::size_t>(task / shape.kv_heads)];
+    const int64_t kv_head = task % shape.kv_heads;
     const SequenceRows& s = *block.sequence;
-    std::vector<float> query(static_cast<std::size_t>(d));
+    std::vector<float> query(static_cast<std::size_t>(shape.key_dim));
     for (int64_t i = block.begin; i < block.end; ++i) {
       for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-        std::copy_n(args.q.f32(s.first_row + i) + h * d, d, query.data());
+        std::copy_n(shape.q.f32(s.first_row + i) + h * shape.key_dim, shape.key_dim, query.data());
         cpu::attend_row({.q = query.data(),
-                         .kv = args.kv,
+                         .kv = shape.kv,
                          .pages = s.pages,
                          .num_keys = s.start_position + i + 1,
-                         .key_offset = kv_head * d,
-                         .key_dim = d,
-                         .value_offset = (args.kv_heads + kv_head) * d,
-                         .value_dim = d,
-                         .scale = args.scale,
-                         .out = args.out.f32(s.first_row + i) + h * d});
+                         .key_offset = kv_head * shape.key_stride,
+                         .key_dim = shape.key_dim,
+                         .value_offset = shape.value_offset + kv_head * shape.key_stride,
+                         .value_dim = shape.value_dim,
+                         .scale = shape.scale,
+                         .out = shape.out.f32(s.first_row + i) + h * shape.value_dim});
       }
     }
   });
 }
 
-void CpuOps::mla_attention(const MlaAttentionArgs& args) {
-  FATHOM_CHECK_LE(args.kv.page_tokens, cpu::kMaxPageTokens);
-  const int64_t dn = args.qk_nope_head_dim, dr = args.qk_rope_head_dim, dv = args.v_head_dim;
-  const int64_t r = args.kv_lora_rank;
-  const std::vector<RowBlock> blocks = row_blocks(args.sequences);
-  const auto tasks = static_cast<int64_t>(blocks.size()) * args.heads;
-  pool_.parallel_for(tasks, [&](int64_t task, int) {
-    const RowBlock& block = blocks[static_cast<std::size_t>(task / args.heads)];
-    const int64_t h = task % args.heads;
-    const SequenceRows& s = *block.sequence;
-    const int64_t rows = block.end - block.begin;
-    const WeightView wk = args.kv_b.row_range(h * (dn + dv), dn);
-    const WeightView wv = args.kv_b.row_range(h * (dn + dv) + dn, dv);
+void CpuOps::attend_groups(const cpu::AttendKernel& kernel, const AttendShape& shape,
+                           std::span<const SequenceRows> sequences) {
+  const Workspace::Scope scope(scratch_);
+  const int64_t heads_per_kv = shape.heads / shape.kv_heads;
+  std::vector<AttendGroup> groups;
+  for (const SequenceRows& s : sequences) {
+    for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+      for (int64_t n = 0; n < s.num_rows * heads_per_kv; ++n) {
+        if (n % cpu::kAttendQueries == 0) {
+          groups.push_back({.pages = s.pages.data(),
+                            .key_offset = kv_head * shape.key_stride,
+                            .value_offset = shape.value_offset + kv_head * shape.key_stride});
+        }
+        const int64_t row = n / heads_per_kv, h = kv_head * heads_per_kv + n % heads_per_kv;
+        groups.back().queries[groups.back().count++] = {
+            .q = shape.q.f32(s.first_row + row) + h * shape.key_dim,
+            .num_keys = s.start_position + row + 1,
+            .out = shape.out.f32(s.first_row + row) + h * shape.value_dim};
+      }
+    }
+  }
+  const auto rows_of = [&](const AttendGroup& g) {
+    return cpu::AttendRows{.data = reinterpret_cast<const uint8_t*>(shape.kv.data),
+                           .pages = g.pages,
+                           .page_stride_bytes = shape.kv.page_stride_bytes,
+                           .row_bytes = shape.kv.row_bytes(),
+                           .key_offset = g.key_offset,
+                           .key_dim = shape.key_dim,
+                           .value_offset = g.value_offset,
+                           .value_dim = shape.value_dim};
+  };
+  const auto states = [&](int64_t n) {
+    std::vector<cpu::AttendState> out;
+    for (int64_t i = 0; i < n; ++i)
+      out.push_back({scratch_.array<float>(cpu::kAttendQueries),
+                     scratch_.array<float>(cpu::kAttendQueries),
+                     scratch_.array<float>(cpu::kAttendQueries * shape.value_dim)});
+    return out;
+  };
+  const auto chunk = [&](const AttendGroup& g, const uint16_t* panel, int64_t c,
+                         const cpu::AttendState& state) {
+    kernel.chunk(rows_of(g), g.queries, g.count, panel, c * cpu::kAttendChunk,
+                 std::min((c + 1) * cpu::kAttendChunk, g.num_keys()), state);
+  };
+  const int64_t panel_size = shape.key_dim * cpu::kAttendQueries;
+  const auto count = static_cast<int64_t>(groups.size());
+  if (count >= int64_t{4} * pool_.num_threads()) {
+    // A group a task.
+    std::vector<uint16_t*> panels;
+    for (int t = 0; t < pool_.num_threads(); ++t)
+      panels.push_back(scratch_.array<uint16_t>(panel_size));
+    const auto total = states(pool_.num_threads()), next = states(pool_.num_threads());
+    pool_.parallel_for(count, [&](int64_t task, int thread) {
+      const auto t = static_cast<std::size_t>(thread);
+      const AttendGroup& g = groups[static_cast<std::size_t>(task)];
+      kernel.pack(g.queries, g.count, shape.key_dim, shape.scale, panels[t]);
+      chunk(g, panels[t], 0, total[t]);
+      for (int64_t c = 1; c < g.chunks(); ++c) {
+        chunk(g, panels[t], c, next[t]);
+        kernel.merge(g.count, shape.value_dim, total[t], next[t]);
+      }
+      kernel.finish(g.queries, g.count, shape.value_dim, total[t]);
+    });
+    return;
+  }
+  // Few groups: a chunk a task, merged afterwards.
+  struct Piece {
+    const AttendGroup* group;
+    const uint16_t* panel;
+    int64_t chunk;
+  };
+  std::vector<Piece> pieces;
+  for (const AttendGroup& g : groups) {
+    auto* panel = scratch_.array<uint16_t>(panel_size);
+    kernel.pack(g.queries, g.count, shape.key_dim, shape.scale, panel);
+    for (int64_t c = 0; c < g.chunks(); ++c) pieces.push_back({&g, panel, c});
+  }
+  const auto state = states(static_cast<int64_t>(pieces.size()));
+  pool_.parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t task, int) {
+    const Piece& p = pieces[static_cast<std::size_t>(task)];
+    chunk(*p.group, p.panel, p.chunk, state[static_cast<std::size_t>(task)]);
+  });
+  std::size_t at = 0;
+  for (const AttendGroup& g : groups) {
+    const cpu::AttendState& total = state[at];
+    for (int64_t c = 1; c < g.chunks(); ++c)
+      kernel.merge(g.count, shape.value_dim, total, state[at + static_cast<std::size_t>(c)]);
+    kernel.finish(g.queries, g.count, shape.value_dim, total);
+    at += static_cast<std::size_t>(g.chunks());
+  }
+}
 
-    // Absorbed queries: [Wkᵀ q_nope | q_rope], one row each.
-    std::vector<float> query(static_cast<std::size_t>(rows * (r + dr)), 0.0f);
+void CpuOps::attention(const AttentionArgs& args) {
+  attend_rows({.q = args.q,
+               .out = args.out,
+               .kv = args.kv,
+               .heads = args.heads,
+               .kv_heads = args.kv_heads,
+               .key_dim = args.head_dim,
+               .key_stride = args.head_dim,
+               .value_offset = args.kv_heads * args.head_dim,
+               .value_dim = args.head_dim,
+               .scale = args.scale},
+              args.sequences);
+}
+
+// absorbed[t] of head h = [Wkᵀ q_nope | q_rope].
+void CpuOps::absorb_queries(const MlaAttentionArgs& args, const TensorView& q,
+                            const TensorView& absorbed) {
+  const int64_t dn = args.qk_nope_head_dim, dr = args.qk_rope_head_dim, r = args.kv_lora_rank;
+  for_rows(q.rows, args.heads * dr, [&](int64_t t) {
+    for (int64_t h = 0; h < args.heads; ++h)
+      std::copy_n(q.f32(t) + h * (dn + dr) + dn, dr, absorbed.f32(t) + h * (r + dr) + r);
+  });
+  if (args.k_b.defined()) {
+    std::vector<Product> products;
+    for (int64_t h = 0; h < args.heads; ++h) {
+      const WeightView w = args.k_b.row_range(h * r, r);
+      products.push_back({.x = inputs(q.columns(h * (dn + dr), dn), w),
+                          .rows = q.rows,
+                          .weight = w,
+                          .out = outputs(absorbed.columns(h * (r + dr), r))});
+    }
+    return run_products(products);
+  }
+  const int64_t blocks = (q.rows + kRowBlock - 1) / kRowBlock;
+  pool_.parallel_for(blocks * args.heads, [&](int64_t task, int) {
+    const int64_t h = task % args.heads, begin = task / args.heads * kRowBlock;
+    const int64_t end = std::min(begin + kRowBlock, q.rows);
+    const WeightView wk = args.kv_b.row_range(h * (dn + args.v_head_dim), dn);
     std::vector<float> weight_row(static_cast<std::size_t>(r));
-    std::vector<float> latent(static_cast<std::size_t>(rows * r));
-    const auto q = [&](int64_t i) {
-      return args.q.f32(s.first_row + block.begin + i) + h * (dn + dr);
-    };
+    for (int64_t t = begin; t < end; ++t) std::fill_n(absorbed.f32(t) + h * (r + dr), r, 0.0f);
     for (int64_t d = 0; d < dn; ++d) {
       cpu::decode_row(wk, d, weight_row.data());
-      for (int64_t i = 0; i < rows; ++i)
-        cpu::axpy_row(q(i)[d], weight_row.data(), r,
-                      &query[static_cast<std::size_t>(i * (r + dr))]);
+      for (int64_t t = begin; t < end; ++t)
+        cpu::axpy_row(q.f32(t)[h * (dn + dr) + d], weight_row.data(), r,
+                      absorbed.f32(t) + h * (r + dr));
     }
-    const float* latent_rows[kRowBlock];
-    float* out_rows[kRowBlock];
-    for (int64_t i = 0; i < rows; ++i) {
-      float* qi = &query[static_cast<std::size_t>(i * (r + dr))];
-      std::copy_n(q(i) + dn, dr, qi + r);
-      float* li = &latent[static_cast<std::size_t>(i * r)];
-      cpu::attend_row({.q = qi,
-                       .kv = args.kv,
-                       .pages = s.pages,
-                       .num_keys = s.start_position + block.begin + i + 1,
-                       .key_offset = 0,
-                       .key_dim = r + dr,
-                       .value_offset = 0,
-                       .value_dim = r,
-                       .scale = args.scale,
-                       .out = li});
-      latent_rows[i] = li;
-      out_rows[i] = args.out.f32(s.first_row + block.begin + i) + h * dv;
-    }
-    cpu::dot_rows(latent_rows, rows, wv, 0, dv, out_rows);
   });
+}
+
+void CpuOps::mla_attention(const MlaAttentionArgs& args) {
+  const int64_t r = args.kv_lora_rank, width = r + args.qk_rope_head_dim;
+  const int64_t row_bytes = args.heads * (width + r) * static_cast<int64_t>(sizeof(float));
+  const int64_t block = std::max<int64_t>(kMlaScratchBytes / row_bytes, 1);
+  for (int64_t begin = 0; begin < args.q.rows; begin += block) {
+    const Workspace::Scope scope(scratch_);
+    const int64_t rows = std::min(block, args.q.rows - begin);
+    const TensorView absorbed = scratch_.f32(rows, args.heads * width);
+    const TensorView latent = scratch_.f32(rows, args.heads * r);
+    absorb_queries(args, args.q.row_range(begin, rows), absorbed);
+    std::vector<SequenceRows> sequences = clip(args.sequences, begin, begin + rows);
+    for (SequenceRows& s : sequences) s.first_row -= begin;
+    attend_rows({.q = absorbed,
+                 .out = latent,
+                 .kv = args.kv,
+                 .heads = args.heads,
+                 .kv_heads = 1,
+                 .key_dim = width,
+                 .key_stride = width,
+                 .value_offset = 0,
+                 .value_dim = r,
+                 .scale = args.scale},
+                sequences);
+    const TensorView out = args.out.row_range(begin, rows);
+    std::vector<Product> products;
+    for (int64_t h = 0; h < args.heads; ++h) {
+      const WeightView w = args.value_weights(h);
+      products.push_back({.x = inputs(latent.columns(h * r, r), w),
+                          .rows = rows,
+                          .weight = w,
+                          .out = outputs(out.columns(h * args.v_head_dim, args.v_head_dim))});
+    }
+    run_products(products);
+  }
 }
 
 }  // namespace fathom

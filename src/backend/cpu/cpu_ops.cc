@@ -192,12 +192,16 @@ void CpuOps::rope(const RopeArgs& args) {
 }
 
 void CpuOps::kv_append(const KvAppendArgs& args) {
-  FATHOM_CHECK(args.kv.dtype == DType::kF32) << dtype_name(args.kv.dtype);
+  const bool direct = args.kv.dtype == DType::kF32;
   for (const SequenceRows& s : args.sequences) {
     for_rows(s.num_rows, args.kv.row_elements, [&](int64_t i) {
-      auto* out = reinterpret_cast<float*>(args.kv.row(s.pages, s.start_position + i));
+      thread_local std::vector<float> row;
+      row.resize(direct ? 0 : static_cast<std::size_t>(args.kv.row_elements));
+      std::byte* const cached = args.kv.row(s.pages, s.start_position + i);
+      auto* out = direct ? reinterpret_cast<float*>(cached) : row.data();
       for (const TensorView& part : args.parts)
         out = std::copy_n(part.f32(s.first_row + i), part.cols, out);
+      if (!direct) cpu::encode_kv_row(args.kv.dtype, row.data(), args.kv.row_elements, cached);
     });
   }
 }

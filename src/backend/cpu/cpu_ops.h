@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cpu/kernels/attend.h"
 #include "backend/cpu/kernels/block_dot.h"
 #include "base/thread_pool.h"
 #include "ops/ops.h"
@@ -75,6 +76,24 @@ class CpuOps : public Ops {
   // The rows of x as a product with `weight` takes them. Live in scratch_.
   Inputs inputs(const TensorView& x, const WeightView& weight);
   float* const* outputs(const TensorView& out);
+
+  // Attention with keys [kv_head · key_stride, + key_dim) of a cache row and values
+  // [value_offset + kv_head · key_stride, + value_dim).
+  struct AttendShape {
+    TensorView q;    // [rows, heads * key_dim]
+    TensorView out;  // [rows, heads * value_dim], may be q
+    KvPages kv;
+    int64_t heads = 0, kv_heads = 0;
+    int64_t key_dim = 0, key_stride = 0;
+    int64_t value_offset = 0, value_dim = 0;
+    float scale = 0;
+  };
+  struct AttendGroup;
+  void attend_rows(const AttendShape& shape, std::span<const SequenceRows> sequences);
+  void attend_groups(const cpu::AttendKernel& kernel, const AttendShape& shape,
+                     std::span<const SequenceRows> sequences);
+  void absorb_queries(const MlaAttentionArgs& args, const TensorView& q,
+                      const TensorView& absorbed);
   // f(row) for all rows of `cols` elements' work each, in parallel if there is enough to pay for
   // it.
   template <typename F>

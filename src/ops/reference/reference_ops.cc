@@ -201,16 +201,22 @@ void ReferenceOps::mla_attention(const MlaAttentionArgs& args) {
   const int64_t dn = args.qk_nope_head_dim, dr = args.qk_rope_head_dim, dv = args.v_head_dim;
   const int64_t r = args.kv_lora_rank;
   for (int64_t h = 0; h < args.heads; ++h) {
-    const WeightView wk = args.kv_b.row_range(h * (dn + dv), dn);
-    const WeightView wv = args.kv_b.row_range(h * (dn + dv) + dn, dv);
+    const WeightView wv = args.value_weights(h);
     for_each_row(args.sequences, [&](int64_t row, const SequenceRows& s, int64_t position) {
       const float* q = args.q.f32(row) + h * (dn + dr);
       std::vector<float> p;
-      std::vector<float> k_nope(static_cast<std::size_t>(dn));
+      std::vector<float> k_nope(static_cast<std::size_t>(dn)),
+          absorbed(static_cast<std::size_t>(r));
+      if (args.k_b.defined()) mat_vec(args.k_b.row_range(h * r, r), {}, q, absorbed.data());
       for (int64_t j = 0; j <= position; ++j) {
         const auto* c = reinterpret_cast<const float*>(args.kv.row(s.pages, j));
-        mat_vec(wk, {}, c, k_nope.data());
-        const float nope = std::inner_product(q, q + dn, k_nope.data(), 0.0f);
+        float nope = 0;
+        if (args.k_b.defined()) {
+          nope = std::inner_product(c, c + r, absorbed.data(), 0.0f);
+        } else {
+          mat_vec(args.kv_b.row_range(h * (dn + dv), dn), {}, c, k_nope.data());
+          nope = std::inner_product(q, q + dn, k_nope.data(), 0.0f);
+        }
         p.push_back((nope + std::inner_product(q + dn, q + dn + dr, c + r, 0.0f)) * args.scale);
       }
       softmax(p);

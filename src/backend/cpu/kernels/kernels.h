@@ -51,6 +51,13 @@ struct AttendRowArgs {
 };
 void attend_row(const AttendRowArgs& args);
 
+// A cache row in the cache's type: F16 and BF16 rounded to nearest even; Q8_0 as blocks of 32 of
+// the row (quant/blocks.h).
+void encode_kv_row(DType type, const float* row, int64_t elements, std::byte* out);
+// Elements [offset, offset + elements) of a cache row as float32.
+void decode_kv_slice(DType type, const std::byte* row, int64_t offset, int64_t elements,
+                     float* out);
+
 // Largest KvPages::page_tokens that attend_row takes.
 inline constexpr int64_t kMaxPageTokens = 256;
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "backend/cpu/kernels/kernels.h"
 
@@ -167,22 +168,36 @@ HWY_INLINE float exp_block(float* scores, int64_t n, float max) {
 void attend_row(const AttendRowArgs& args) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(DF()));
   HWY_ALIGN float scores[kMaxPageTokens + HWY_MAX_BYTES / sizeof(float)];
+  std::vector<float> decoded;  // keys and values of a page, where the cache is not float32
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0;
   std::fill(args.out, args.out + args.value_dim, 0.0f);
   // Blocks are pages: their borders depend on positions alone.
   for (int64_t begin = 0; begin < args.num_keys; begin += args.kv.page_tokens) {
     const int64_t n = std::min(args.kv.page_tokens, args.num_keys - begin);
-    const auto* rows = reinterpret_cast<const float*>(args.kv.row(args.pages, begin));
-    const int64_t stride = args.kv.row_elements;
+    const std::byte* const page = args.kv.row(args.pages, begin);
+    const float* keys = reinterpret_cast<const float*>(page) + args.key_offset;
+    const float* values = reinterpret_cast<const float*>(page) + args.value_offset;
+    int64_t stride = args.kv.row_elements;
+    if (args.kv.dtype != DType::kF32) {
+      stride = args.key_dim + args.value_dim;
+      decoded.resize(static_cast<size_t>(n * stride));
+      for (int64_t j = 0; j < n; ++j) {
+        float* row = &decoded[static_cast<size_t>(j * stride)];
+        const std::byte* cached = page + j * args.kv.row_bytes();
+        decode_kv_slice(args.kv.dtype, cached, args.key_offset, args.key_dim, row);
+        decode_kv_slice(args.kv.dtype, cached, args.value_offset, args.value_dim,
+                        row + args.key_dim);
+      }
+      keys = decoded.data();
+      values = keys + args.key_dim;
+    }
     float block_max = max;
     int64_t key = 0;
     for (; key + 4 <= n; key += 4)
-      dot_keys<4>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim,
-                  scores + key);
+      dot_keys<4>(args.q, keys + key * stride, stride, args.key_dim, scores + key);
     for (; key < n; ++key)
-      dot_keys<1>(args.q, rows + key * stride + args.key_offset, stride, args.key_dim,
-                  scores + key);
+      dot_keys<1>(args.q, keys + key * stride, stride, args.key_dim, scores + key);
     for (int64_t j = 0; j < n; ++j) {
       scores[j] *= args.scale;
       block_max = std::max(block_max, scores[j]);
@@ -191,7 +206,6 @@ void attend_row(const AttendRowArgs& args) {
     const float rescale = max == block_max ? 1.0f : std::exp(max - block_max);
     max = block_max;
     sum = sum * rescale + exp_block(scores, n, max);
-    const float* values = rows + args.value_offset;
     int64_t k = 0;
     for (; k + 4 * lanes <= args.value_dim; k += 4 * lanes)
       add_values<4>(rescale, scores, values + k, stride, n, args.out + k);

@@ -194,13 +194,15 @@ Status read_shape(Cursor& in, const std::string& what, StoredTensor& t, int64_t&
     return in.error(
         what, fmt::format("{} dimensions, expected 1 to {}", rank, limits::kMaxGgufTensorRank));
   }
-  int64_t elements = 1;
+  int64_t elements = 1;  // the largest product of some dimensions: users of a shape multiply freely
+  bool empty = false;
   for (uint32_t i = 0; i < rank; ++i) {
     FATHOM_TRY(const uint64_t n, in.number<uint64_t>(what));
-    if (n < 1 || n > INT64_MAX ||
-        __builtin_mul_overflow(elements, static_cast<int64_t>(n), &elements)) {
-      return in.error(what, fmt::format("dimension {} is {}, expected 1 or more and a product "
-                                        "that fits 63 bits",
+    empty = empty || n == 0;
+    if (n > INT64_MAX || __builtin_mul_overflow(
+                             elements, static_cast<int64_t>(std::max<uint64_t>(n, 1)), &elements)) {
+      return in.error(what, fmt::format("dimension {} is {}, expected a product of dimensions that "
+                                        "fits 63 bits",
                                         i, n));
     }
     t.shape.push_back(static_cast<int64_t>(n));
@@ -227,6 +229,7 @@ Status read_shape(Cursor& in, const std::string& what, StoredTensor& t, int64_t&
   }
   if (__builtin_mul_overflow(elements / block.elements, block.bytes, &bytes))
     return in.error(what, fmt::format("shape {} is too large", shape_string(t.shape)));
+  if (empty) bytes = 0;
   return {};
 }
 
@@ -271,15 +274,15 @@ Status place_tensors(std::span<const std::byte> data, std::vector<Placed> placed
           "is truncated",
           out.metadata.source(), shown(p.name), p.offset, bytes, data.size()));
     }
-    if (previous != nullptr &&
+    if (bytes > 0 && previous != nullptr &&
         previous->offset + static_cast<uint64_t>(previous->bytes) > p.offset) {
       return invalid_argument(fmt::format(
           "{}: the data of tensor {} (at {}) overlap those of tensor {} (at {}, {} bytes)",
           out.metadata.source(), shown(p.name), p.offset, shown(previous->name), previous->offset,
           previous->bytes));
     }
-    previous = &p;
     out.tensors.find(p.name)->second.data = data.subspan(p.offset, bytes);
+    if (bytes > 0) previous = &p;
   }
   return {};
 }

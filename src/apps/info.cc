@@ -6,6 +6,7 @@
 
 #include "apps/app.h"
 #include "engine/kv_cache.h"
+#include "io/gguf_files.h"
 
 namespace fathom {
 namespace {
@@ -59,6 +60,22 @@ std::string human_count(int64_t n) {
   return human(n, 1000, kNames, 5);
 }
 
+// "" for a directory.
+std::string gguf_format(const ModelFiles& files) {
+  if (files.gguf == nullptr) return "";
+  const std::size_t shards = files.gguf->shards();
+  return fmt::format("GGUF version {}{}", files.gguf->version(),
+                     shards > 1 ? fmt::format(", {} files", shards) : "");
+}
+
+std::string tokenizer_kind(const ModelFiles& files) {
+  if (files.gguf == nullptr) return files.tokenizer_path.empty() ? "none" : "tokenizer.json";
+  const GgufVocab& vocab = files.gguf_vocab;
+  if (vocab.model.empty()) return "none";
+  return fmt::format("{}, pre-tokenizer {}", vocab.model,
+                     vocab.pre.empty() ? "unknown" : vocab.pre);
+}
+
 Status run(const Options& o) {
   FATHOM_TRY(const std::string path, resolve_model(o.model));
   FATHOM_TRY(const ModelFiles files, open_model_files(path));
@@ -68,6 +85,7 @@ Status run(const Options& o) {
   const int64_t cache_per_token = kv_bytes_per_token(model->kv_layers());
   const auto family = model_chat_family(files);
   const std::string chat = family ? std::string(chat_family_name(*family)) : "";
+  const std::string format = gguf_format(files);
   if (o.json) {
     nlohmann::ordered_json j = {{"name", info.name},
                                 {"path", files.directory},
@@ -78,6 +96,8 @@ Status run(const Options& o) {
                                 {"hidden_size", info.hidden_size},
                                 {"vocab_size", info.vocab_size},
                                 {"context_tokens", info.max_context_tokens},
+                                {"format", format.empty() ? "safetensors" : format},
+                                {"tokenizer", tokenizer_kind(files)},
                                 {"chat_family", chat},
                                 {"tensors", sizes.tensors},
                                 {"weight_bytes", sizes.bytes},
@@ -88,15 +108,22 @@ Status run(const Options& o) {
     return {};
   }
   fmt::print("{} ({})\n", info.name, files.directory);
+  if (!format.empty()) fmt::print("  format         {}\n", format);
   fmt::print("  architecture   {}, {} layers{}, hidden size {}\n", info.architecture,
              info.num_layers, info.mtp_layers > 0 ? " and an MTP module" : "", info.hidden_size);
   fmt::print("  parameters     {}\n", human_count(sizes.parameters));
   fmt::print("  vocabulary     {} tokens\n", info.vocab_size);
   fmt::print("  context        {} tokens\n", info.max_context_tokens);
-  fmt::print("  chat template  {}\n", chat.empty() ? "none that fathom knows" : chat);
+  fmt::print("  tokenizer      {}\n", tokenizer_kind(files));
+  fmt::print("  chat template  {}{}\n", chat.empty() ? "none that fathom knows" : chat,
+             chat.empty() || !files.chat_template.empty()
+                 ? ""
+                 : ", by architecture and tokenizer: the file has no template");
   fmt::print("  weights        {} in {} tensors\n", human_bytes(sizes.bytes), sizes.tensors);
-  for (const auto& [dtype, entry] : sizes.by_dtype)
-    fmt::print("    {:<12} {}\n", dtype, human_bytes(entry.second));
+  for (const auto& [dtype, entry] : sizes.by_dtype) {
+    fmt::print("    {:<12} {:<10} {:5.1f}%\n", dtype, human_bytes(entry.second),
+               100.0 * static_cast<double>(entry.second) / static_cast<double>(sizes.bytes));
+  }
   fmt::print("  memory         {} for the weights, {} for each 1,000 tokens of cache (float32)\n",
              human_bytes(sizes.bytes), human_bytes(cache_per_token * 1000));
   fmt::print("                 {} with a full context\n",

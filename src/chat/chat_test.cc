@@ -144,6 +144,7 @@ TEST(ChatFamilies, AreRecognisedByTheirPhrases) {
             F::kDeepseekR1);
   EXPECT_EQ(detect("is_only_sys=false" + calls + "{{'<｜Assistant｜></think>'}}"),
             F::kDeepseekV31Terminus);
+  EXPECT_EQ(detect(joined + calls + "{{'<｜Assistant｜><think></think>'}}"), F::kDeepseekV31);
   const std::string plain =
       "{{ 'User: ' + message['content'] + '\\n\\n' }}{{ 'Assistant: ' + message['content'] }}";
   EXPECT_EQ(detect(plain, "deepseek_v2"), F::kDeepseekV2);
@@ -154,11 +155,35 @@ TEST(ChatFamilies, AreRecognisedByTheirPhrases) {
   EXPECT_EQ(detect("messages[0] named SmolLM, trained by Hugging Face" + turn, "llama"),
             F::kSmolLm2);
 
+  const std::string qwen3 = "enable_thinking <tool_response> last_query_index" + turn;
+  EXPECT_EQ(detect(qwen3), F::kQwen3);
+  EXPECT_EQ(detect("<function=" + qwen3), std::nullopt) << "Qwen3.5";
+  EXPECT_EQ(detect("enable_thinking system named SmolLM, trained by Hugging Face" + turn),
+            std::nullopt)
+      << "SmolLM3";
+
   EXPECT_EQ(detect(""), std::nullopt);
   EXPECT_EQ(detect("{{ messages }}"), std::nullopt);
   EXPECT_EQ(detect("{{'system You are Qwen'}}" + turn), std::nullopt) << "another default";
   EXPECT_EQ(detect("<｜DSML｜>" + calls + answer), std::nullopt) << "V3.2 and later";
   EXPECT_EQ(detect(joined + calls + "split('</think>')" + answer), std::nullopt);
+}
+
+// GGUF files without a template, and what other pairs of architecture and tokenizer get: nothing.
+TEST(ChatFamilies, AreRecognisedByTheirTokenizers) {
+  EXPECT_EQ(detect_chat_family("", "llama", "deepseek-llm"), F::kDeepseekLlm);
+  EXPECT_EQ(detect_chat_family("", "llama", "deepseek-coder"), F::kDeepseekCoder);
+  EXPECT_EQ(detect_chat_family("", "llama", "smollm"), F::kSmolLm2);
+  EXPECT_EQ(detect_chat_family("", "qwen2", "deepseek-r1-qwen"), F::kR1Distill);
+  EXPECT_EQ(detect_chat_family("", "qwen3", "deepseek-r1-qwen"), F::kDeepseekR1_0528);
+  EXPECT_EQ(detect_chat_family("", "qwen3", "qwen2"), F::kQwen3);
+  EXPECT_EQ(detect_chat_family("", "deepseek_v2", "deepseek-llm"), F::kDeepseekV2);
+  EXPECT_EQ(detect_chat_family("", "deepseek_v3", "deepseek-v3"), F::kDeepseekV3);
+  EXPECT_EQ(detect_chat_family("", "qwen2", "qwen2"), std::nullopt);
+  EXPECT_EQ(detect_chat_family("", "llama", "llama-bpe"), std::nullopt);
+  EXPECT_EQ(detect_chat_family("", "deepseek_v3"), std::nullopt);
+  EXPECT_EQ(detect_chat_family("{{ messages }}", "deepseek_v3", "deepseek-v3"), std::nullopt)
+      << "a template that is there and fits none counts";
 }
 
 std::string dumps(std::string_view json, int indent = -1) {

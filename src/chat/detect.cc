@@ -16,7 +16,8 @@ std::optional<ChatFamily> detect_user_assistant(std::string_view t) {
     if (has("<｜Assistant｜><think>") && has("| trim")) return ChatFamily::kNano;
     return std::nullopt;
   }
-  if (has("<｜Assistant｜></think>"))
+  // As published, or as some GGUF files have it, with an empty thought in front of answers.
+  if (has("<｜Assistant｜></think>") || has("<｜Assistant｜><think></think>"))
     return has("is_only_sys") ? ChatFamily::kDeepseekV31Terminus : ChatFamily::kDeepseekV31;
   if (has("'<｜User｜>' + content + '<｜Assistant｜>'")) return ChatFamily::kDeepseekR1_0528;
   if (has("message['content'] + '<｜Assistant｜>'")) return ChatFamily::kDeepseekV3_0324;
@@ -30,9 +31,12 @@ std::optional<ChatFamily> detect_user_assistant(std::string_view t) {
 
 std::optional<ChatFamily> detect_chatml(std::string_view t) {
   const auto has = [&](std::string_view phrase) { return t.find(phrase) != t.npos; };
-  if (has("enable_thinking") && has("<tool_response>") && has("last_query_index"))
-    return ChatFamily::kQwen3;
-  if (has("named SmolLM, trained by Hugging Face")) return ChatFamily::kSmolLm2;
+  // Their successors, which write calls and thoughts otherwise, keep most of the words.
+  if (has("enable_thinking") && has("<tool_response>") && has("last_query_index")) {
+    return has("<function=") ? std::nullopt : std::optional(ChatFamily::kQwen3);
+  }
+  if (has("named SmolLM, trained by Hugging Face") && !has("enable_thinking"))
+    return ChatFamily::kSmolLm2;
   // Other templates of this form have default system prompts or tools of their own.
   const bool plain = has("'<|im_start|>' + message['role'] + '") && !has("tool") &&
                      !has("messages[0]") && !has("system");

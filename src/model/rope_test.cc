@@ -53,6 +53,21 @@ TEST(Rope, DefaultFrequencies) {
   expect_near(table("{}", 2), {1});
 }
 
+TEST(Rope, DivisorsDivideEachItsOwn) {
+  expect_near(table(R"({"rope_scaling":{"rope_type":"frequency_divisors",
+                        "frequency_divisors":[1,2,4.0,8]}})",
+                    8),
+              {1, 0.05, 0.0025, 0.000125});
+  for (const char* list : {"null", "[]", "[1,2,3,4,5,6,7]", "[1,2,3,4,5,6,7,0]", "8",
+                           R"([1,2,3,4,5,6,7,"8"])", "[1,2,3,4,5,6,7,-8]"}) {
+    EXPECT_THAT(refusal(fmt::format(R"({{"rope_scaling":{{"rope_type":"frequency_divisors",
+                                         "frequency_divisors":{}}}}})",
+                                    list)),
+                AllOf(HasSubstr("frequency_divisors"), HasSubstr("expected 8 numbers above 0")))
+        << list;
+  }
+}
+
 TEST(Rope, LinearDividesAll) {
   for (const char* config : {R"({"rope_scaling":{"type":"linear","factor":4.0}})",
                              R"({"rope_scaling":{"rope_type":"linear","factor":4}})",

@@ -89,8 +89,9 @@ bool looks_special_only(std::string_view content) {
 }
 
 // Converters fill the list up to the model's vocabulary with [PAD123]: no tokens.
-bool is_padding(std::string_view content, std::size_t id) {
-  return content == fmt::format("[PAD{}]", id);
+bool is_unused(const GgufVocab& vocab, std::size_t id) {
+  return (!vocab.types.empty() && vocab.types[id] == GgufTokenType::kUnused) ||
+         vocab.tokens[id] == fmt::format("[PAD{}]", id);
 }
 
 const Pre* find_pre(std::string_view name) {
@@ -132,7 +133,7 @@ Status add_tokens(const GgufVocab& vocab, TokenizerSpec& spec) {
     const auto id = static_cast<int32_t>(i);
     // Without a list of types these two are known at least.
     if (vocab.types.empty() && (vocab.bos == id || vocab.eos == id)) type = GgufTokenType::kControl;
-    if (type == GgufTokenType::kUnused || is_padding(vocab.tokens[i], i)) continue;
+    if (is_unused(vocab, i)) continue;
     std::string content(vocab.tokens[i]);
     if (!is_added(type)) {
       spec.vocab.push_back({std::move(content), id});
@@ -176,16 +177,23 @@ Status add_merges(const GgufVocab& vocab, TokenizerSpec& spec) {
 }
 
 // What AutoTokenizer's "add special tokens" adds.
-void add_template(const GgufVocab& vocab, const Pre& pre, TokenizerSpec& spec) {
+Status add_template(const GgufVocab& vocab, const Pre& pre, TokenizerSpec& spec) {
   const bool bos = vocab.add_bos.value_or(pre.add_bos) && vocab.bos.has_value();
   const bool eos = vocab.add_eos.value_or(false) && vocab.eos.has_value();
-  if (!bos && !eos) return;
-  const auto fixed = [&](int64_t id) {
+  if (!bos && !eos) return {};
+  const auto fixed = [&](int64_t id, std::string_view name) -> Status {
+    if (is_unused(vocab, static_cast<std::size_t>(id))) {
+      return invalid_argument(fmt::format(
+          "{}: tokenizer.ggml.{}_token_id is {}, expected a token that is not marked unused",
+          vocab.source, name, id));
+    }
     spec.post_processor.push_back({.is_sequence = false, .ids = {static_cast<int32_t>(id)}});
+    return {};
   };
-  if (bos) fixed(*vocab.bos);
+  if (bos) FATHOM_TRY_STATUS(fixed(*vocab.bos, "bos"));
   spec.post_processor.push_back({.is_sequence = true, .ids = {}});
-  if (eos) fixed(*vocab.eos);
+  if (eos) FATHOM_TRY_STATUS(fixed(*vocab.eos, "eos"));
+  return {};
 }
 
 bool same_stage(const PretokenizerStage& a, const PretokenizerStage& b) {
@@ -224,7 +232,7 @@ Result<TokenizerSpec> tokenizer_spec_from_gguf(const GgufVocab& vocab) {
   add_stages(*pre, spec);
   FATHOM_TRY_STATUS(add_merges(vocab, spec));
   FATHOM_TRY_STATUS(add_tokens(vocab, spec));
-  add_template(vocab, *pre, spec);
+  FATHOM_TRY_STATUS(add_template(vocab, *pre, spec));
   return spec;
 }
 

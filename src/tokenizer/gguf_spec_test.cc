@@ -193,6 +193,15 @@ TEST(GgufSpec, BeginTokens) {
   EXPECT_EQ(test::ids_of(*tokenizer_of(v), "a", add), (std::vector<int32_t>{'a'}));
 }
 
+TEST(GgufSpec, ABeginTokenThatIsNoToken) {
+  GgufVocab v = byte_vocab("gpt-2", {"<s>"});
+  v.bos = 256;
+  v.types[256] = GgufTokenType::kUnused;
+  EXPECT_EQ(refusal_of(v), "") << "nobody asks for it";
+  v.add_bos = true;
+  EXPECT_THAT(refusal_of(v), HasSubstr("tokenizer.ggml.bos_token_id is 256, expected a token"));
+}
+
 TEST(GgufSpec, PaddingAndUnusedTokensAreNoTokens) {
   GgufVocab v = byte_vocab("gpt-2", {"[PAD256]", "<s>", "[PAD1]"});
   v.types[256] = GgufTokenType::kUserDefined;  // as old converters had it

@@ -100,11 +100,10 @@ Status answer_all(const LoadedModel& model, Ops& ops, const Options& o,
   std::size_t longest = 0;
   for (const Problem& p : problems) longest = std::max(longest, p.prompt.size());
   const auto room = static_cast<int64_t>(longest) + kMaxAnswerTokens + kDefaultPageTokens;
-  FATHOM_TRY(auto engine,
-             Engine::create(*model.model, ops,
-                            {.cache_tokens = room * o.batch,
-                             .max_sequences = o.batch,
-                             .kv_type = o.compute.kv_type(*model.model)}));
+  FATHOM_TRY(auto engine, Engine::create(*model.model, ops,
+                                         {.cache_tokens = room * o.batch,
+                                          .max_sequences = o.batch,
+                                          .kv_type = o.compute.kv_type(*model.model)}));
   const std::vector<int32_t> stops(model.files.eos_token_ids.begin(),
                                    model.files.eos_token_ids.end());
   std::map<uint64_t, Problem*> by_id;

@@ -28,13 +28,11 @@ Status run(const Options& o) {
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
   CpuOps ops(ops_options);
   const auto wanted = static_cast<int64_t>(tokens.size()) + o.count;
-  FATHOM_TRY(auto engine,
-             Engine::create(
-                 *loaded.model, ops,
-                 {.cache_tokens = wanted,
-                  .max_batch_tokens = o.chunk,
-                  .prefill_chunk = o.chunk,
-                  .kv_type = o.compute.kv_type(*loaded.model)}));
+  FATHOM_TRY(auto engine, Engine::create(*loaded.model, ops,
+                                         {.cache_tokens = wanted,
+                                          .max_batch_tokens = o.chunk,
+                                          .prefill_chunk = o.chunk,
+                                          .kv_type = o.compute.kv_type(*loaded.model)}));
   FATHOM_TRY_STATUS(
       engine->submit({.prompt = std::move(tokens), .sampling = o.sampling, .max_tokens = o.count}));
   if (wanted > loaded.model->info().max_context_tokens) {

@@ -79,11 +79,10 @@ Status Session::start() {
   int64_t context = options_.context > 0
                         ? options_.context
                         : std::min(kDefaultContext, model_.model->info().max_context_tokens);
-  FATHOM_TRY(engine_,
-             Engine::create(*model_.model, ops_,
-                            {.cache_tokens = context,
-                             .max_sequences = 1,
-                             .kv_type = options_.compute.kv_type(*model_.model)}));
+  FATHOM_TRY(engine_, Engine::create(*model_.model, ops_,
+                                     {.cache_tokens = context,
+                                      .max_sequences = 1,
+                                      .kv_type = options_.compute.kv_type(*model_.model)}));
   if (!options_.system.empty()) messages_.push_back({.role = "system", .content = options_.system});
   system_messages_ = messages_.size();
   return {};

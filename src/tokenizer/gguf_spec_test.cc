@@ -164,13 +164,14 @@ TEST(GgufSpec, StagesOfTheSmallFamilies) {
   EXPECT_EQ(tokenizer_spec_from_gguf(llama)->ignore_merges, true);
   // SmolLM cuts digits one by one and words with the space before them.
   GgufVocab smol = byte_vocab("smollm");
-  for (const char* token : {"Ġa", "12", "ab"}) {
+  for (const char* token : {"Ġa", "12", "ab", "bĠ"}) {
     smol.tokens.push_back(token);
     smol.types.push_back(GgufTokenType::kNormal);
   }
-  smol.merges = {"Ġ a", "1 2", "a b"};
+  smol.merges = {"b Ġ", "Ġ a", "1 2", "a b"};
   EXPECT_EQ(test::ids_of(*tokenizer_of(smol), "12 ab"), (std::vector<int32_t>{'1', '2', 256, 'b'}));
   EXPECT_EQ(test::ids_of(*tokenizer_of(smol), "ab"), (std::vector<int32_t>{258}));
+  EXPECT_EQ(test::ids_of(*tokenizer_of(smol), "xb a"), (std::vector<int32_t>{'x', 'b', 256}));
   // Qwen composes characters first.
   EXPECT_EQ(test::ids_of(*tokenizer_of(byte_vocab("qwen2")), "e\xCC\x81"),
             (std::vector<int32_t>{0xC3, 0xA9}));

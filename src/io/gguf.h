@@ -109,6 +109,9 @@ class GgufMetadata {
   // Text: valid UTF-8.
   Result<std::string> string(std::string_view key) const;
   Result<std::string> string_or(std::string_view key, std::string_view fallback) const;
+  // A name that people read in a terminal: control characters become U+FFFD, what is behind the
+  // first 200 characters is cut off. The fallback, too; it may be any bytes.
+  Result<std::string> label_or(std::string_view key, std::string_view fallback) const;
 
   // An invalid-argument error: "<file>: <key> is <seen>, expected <expected>".
   Error bad(std::string_view key, std::string_view expected) const;

@@ -206,4 +206,19 @@ Result<std::string> GgufMetadata::string_or(std::string_view key, std::string_vi
   return string(key);
 }
 
+Result<std::string> GgufMetadata::label_or(std::string_view key, std::string_view fallback) const {
+  constexpr int kMaxCharacters = 200;
+  FATHOM_TRY(const std::string text, string_or(key, utf8_sanitize(fallback)));
+  std::string out;
+  int characters = 0;
+  for (std::size_t i = 0; i < text.size() && characters < kMaxCharacters; ++characters) {
+    const std::size_t length = utf8_valid_length(text, i);
+    const char32_t c = utf8_decode(text, i, length);
+    const bool control = c < 0x20 || (c >= 0x7F && c < 0xA0);  // C0, DEL, C1
+    utf8_append(out, control ? char32_t{0xFFFD} : c);
+    i += length;
+  }
+  return out;
+}
+
 }  // namespace fathom

@@ -131,6 +131,10 @@ TEST(Gguf, TypedGettersNameKeySeenAndExpected) {
   EXPECT_EQ(*m.boolean_or("z", true), true);
   EXPECT_FALSE(m.boolean_or("n", true));
   EXPECT_EQ(*m.string_or("z", "d"), "d");
+  EXPECT_FALSE(m.label_or("bad", ""));
+  EXPECT_EQ(*m.label_or("s", ""), "text");
+  EXPECT_EQ(*m.label_or("z", "a\x1B[31m\xC2\x9B\x7Fé\xFF"), "a\uFFFD[31m\uFFFD\uFFFDé\uFFFD");
+  EXPECT_EQ(m.label_or("z", std::string(300, 'x'))->size(), 200u);
   EXPECT_THAT(m.string("bad").error().message,
               HasSubstr("bad is \"\xEF\xBF\xBD\", expected a string of UTF-8"));
 }

@@ -60,10 +60,10 @@ Status read_flag(const GgufMetadata& metadata, std::string_view key, std::option
 Result<GgufVocab> read_gguf_vocab(const GgufMetadata& metadata) {
   GgufVocab out;
   out.source = metadata.source();
-  FATHOM_TRY(out.model, metadata.string_or("tokenizer.ggml.model", ""));
+  FATHOM_TRY(out.model, metadata.label_or("tokenizer.ggml.model", ""));
   if (out.model == "no_vocab" || out.model == "none") out.model.clear();
   if (out.model.empty()) return out;
-  FATHOM_TRY(out.pre, metadata.string_or("tokenizer.ggml.pre", ""));
+  FATHOM_TRY(out.pre, metadata.label_or("tokenizer.ggml.pre", ""));
   FATHOM_TRY(out.tokens, read_strings(metadata, "tokenizer.ggml.tokens"));
   if (out.tokens.empty() || out.tokens.size() > static_cast<std::size_t>(limits::kMaxVocab))
     return metadata.bad("tokenizer.ggml.tokens", fmt::format("1 to {} tokens", limits::kMaxVocab));

@@ -127,7 +127,7 @@ Result<ModelFiles> open_gguf(const std::string& path) {
   const GgufMetadata& metadata = out.gguf->metadata();
   out.directory = out.config_path = out.gguf->path();
   const std::string stem = std::filesystem::path(out.directory).stem().string();
-  FATHOM_TRY(out.name, metadata.string_or("general.name", stem));
+  FATHOM_TRY(out.name, metadata.label_or("general.name", stem));
   FATHOM_TRY(out.weights, GgufWeights::create(*out.gguf));
   FATHOM_TRY(json config, config_from_gguf(metadata, *out.weights));
   out.model_type = config["model_type"].get<std::string>();

@@ -8,12 +8,16 @@
 //   gather(p, stride)                lane n = the dword at p + n·stride
 //   load_f16(p, stride), low_f16(v), high_f16(v)   half floats as F32
 //   dot(acc, u8, s8x4)               acc + Σ of 4 products per lane; s8x4 is one dword for all
-//   lanes dot16(acc, s16, s16x2)           acc + Σ of 2 products per lane fma(a, b, c),
-//   to_float(U32 as int32)
+//                                    lanes
+//   dot16(acc, s16, s16x2)           acc + Σ of 2 products per lane
+//   fma(a, b, c), to_float(U32 as int32)
+// `stride` is a number of bytes or Streams (below): templates that use n * stride and p + stride.
 //
 //   kSignedBytes: dot cannot take bytes above 127; dot_signed(acc, u8, s8x4) then gives
 //                 acc + Σ (u − 128)·s
-//   RowSums<Format>   integer sums of kLanes rows without a transposition, where kAvailable
+//   kBytePairs: dot is made of pair_products(u8, s8x4) (int16 sums of 2 products), and
+//                 sum_pairs(acc, pairs); add_pairs(a, b) adds int16 sums
+//   RowSums<Format>   integer sums of rows without a transposition, where kAvailable
 //
 // Weights of kLanes rows x 128 columns are unpacked to a panel in the first-level cache, each dword
 // holding 4 consecutive weights of one row, and multiplied with all rows of inputs. Unpacking works
@@ -35,6 +39,14 @@ struct alignas(64) Panel : Scales {
 
 enum class Mins { kNone, kFloat, kInteger };
 
+// kLanes rows out of four ranges of rows that are read side by side, each from its begin to its
+// end: lane n is row n / 4 of the present ones of range n % 4.
+struct Streams {
+  int64_t apart, row_bytes;
+  friend int64_t operator*(int64_t n, Streams s) { return n % 4 * s.apart + n / 4 * s.row_bytes; }
+  friend const uint8_t* operator+(const uint8_t* p, Streams s) { return p + s.apart; }
+};
+
 inline U32 splat(uint32_t v) { return U32{} + v; }
 inline F32 splat_f(float v) { return F32{} + v; }
 
@@ -45,15 +57,15 @@ inline U32 spread_bits(U32 bits) {
 
 constexpr uint32_t kNibbles = 0x0F0F0F0F, kPairs = 0x03030303, kOnes = 0x01010101;
 
-// Each format: the quads (dwords) of a group, the offset of u, the kind of mins; quads() unpacks
-// the bytes u, scales() the rest of `blocks` 32-column blocks, beginning with block 4 · index of
+// Each format: the quads (dwords) of a group, the offset of u, the largest u, the kind of mins;
+// quads() unpacks the bytes u, scales() the rest of `blocks` 32-column blocks, beginning with block 4 · index of
 // the rows at p.
 struct FormatQ8_0 {
   static constexpr int kBlockBytes = 34, kBlockElements = 32;
-  static constexpr int kQuads = 8, kOffset = 128;
+  static constexpr int kQuads = 8, kOffset = 128, kMaxByte = 255;
   static constexpr Mins kMins = Mins::kNone;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int blocks, Out& out) {
     p += index * 4 * 34;
     for (int b = 0; b < blocks; ++b, p += 34) {
       U32 t[8];
@@ -61,8 +73,8 @@ struct FormatQ8_0 {
       for (int i = 0; i < 8; ++i) out.quad(8 * b + i, t[i] ^ splat(0x80808080));
     }
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int blocks, Out& out) {
     p += index * 4 * 34;
     for (int b = 0; b < blocks; ++b) out.scales[b] = load_f16(p + 34 * b, stride);
   }
@@ -73,9 +85,10 @@ template <int kBytes, bool kHasMin, bool kFifthBit>
 struct FormatSmall {
   static constexpr int kBlockBytes = kBytes, kBlockElements = 32;
   static constexpr int kQuads = 8, kOffset = kHasMin ? 0 : kFifthBit ? 16 : 8;
+  static constexpr int kMaxByte = kFifthBit ? 31 : 15;
   static constexpr Mins kMins = kHasMin ? Mins::kFloat : Mins::kNone;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int blocks, Out& out) {
     p += index * 4 * kBlockBytes;
     for (int b = 0; b < blocks; ++b, p += kBlockBytes) {
       const uint8_t* bits = p + (kHasMin ? 4 : 2);
@@ -89,8 +102,8 @@ struct FormatSmall {
       }
     }
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int blocks, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int blocks, Out& out) {
     p += index * 4 * kBlockBytes;
     for (int b = 0; b < blocks; ++b, p += kBlockBytes) {
       out.scales[b] = load_f16(p, stride);
@@ -110,8 +123,8 @@ inline U32 byte_pair(U32 v, int i) {
 }
 
 // The first 16 bytes of a Q4_K or Q5_K block: d, dmin and the packed scales of half `half`.
-template <class Out>
-inline void unpack_k_scales(const uint8_t* p, int64_t stride, int half, Out& out) {
+template <class Stride, class Out>
+inline void unpack_k_scales(const uint8_t* p, Stride stride, int half, Out& out) {
   U32 t[4];
   transpose<4>(p, stride, t);
   const F32 d = low_f16(t[0]);
@@ -130,10 +143,10 @@ inline void unpack_k_scales(const uint8_t* p, int64_t stride, int half, Out& out
 
 struct FormatQ4_K {
   static constexpr int kBlockBytes = 144, kBlockElements = 256;
-  static constexpr int kQuads = 8, kOffset = 0;
+  static constexpr int kQuads = 8, kOffset = 0, kMaxByte = 15;
   static constexpr Mins kMins = Mins::kInteger;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 144;
     for (int c = 0; c < 2; ++c) {
@@ -145,18 +158,18 @@ struct FormatQ4_K {
       }
     }
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     unpack_k_scales(p + index / 2 * 144, stride, static_cast<int>(index % 2), out);
   }
 };
 
 struct FormatQ5_K {
   static constexpr int kBlockBytes = 176, kBlockElements = 256;
-  static constexpr int kQuads = 8, kOffset = 0;
+  static constexpr int kQuads = 8, kOffset = 0, kMaxByte = 31;
   static constexpr Mins kMins = Mins::kInteger;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 176;
     U32 high[8];
@@ -173,18 +186,18 @@ struct FormatQ5_K {
       }
     }
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     unpack_k_scales(p + index / 2 * 176, stride, static_cast<int>(index % 2), out);
   }
 };
 
 struct FormatQ6_K {
   static constexpr int kBlockBytes = 210, kBlockElements = 256;
-  static constexpr int kQuads = 4, kOffset = 32;
+  static constexpr int kQuads = 4, kOffset = 32, kMaxByte = 63;
   static constexpr Mins kMins = Mins::kNone;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 210;
     U32 high[8];
@@ -200,8 +213,8 @@ struct FormatQ6_K {
       }
     }
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 210;
     U32 s[4];
@@ -214,10 +227,10 @@ struct FormatQ6_K {
 
 struct FormatQ2_K {
   static constexpr int kBlockBytes = 84, kBlockElements = 256;
-  static constexpr int kQuads = 4, kOffset = 0;
+  static constexpr int kQuads = 4, kOffset = 0, kMaxByte = 3;
   static constexpr Mins kMins = Mins::kInteger;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 84;
     U32 t[8];
@@ -225,8 +238,8 @@ struct FormatQ2_K {
     for (int j = 0; j < 4; ++j)
       for (int i = 0; i < 8; ++i) out.quad(8 * j + i, (t[i] >> (2 * j)) & splat(kPairs));
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 84;
     U32 s[4];
@@ -243,10 +256,10 @@ struct FormatQ2_K {
 
 struct FormatQ3_K {
   static constexpr int kBlockBytes = 110, kBlockElements = 256;
-  static constexpr int kQuads = 4, kOffset = 4;
+  static constexpr int kQuads = 4, kOffset = 4, kMaxByte = 7;
   static constexpr Mins kMins = Mins::kNone;
-  template <class Out>
-  static void quads(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 110;
     U32 t[8], high[8];
@@ -258,8 +271,8 @@ struct FormatQ3_K {
         out.quad(8 * j + i, ((t[i] >> (2 * j)) & splat(kPairs)) | (third << 2));
       }
   }
-  template <class Out>
-  static void scales(const uint8_t* p, int64_t stride, int64_t index, int, Out& out) {
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int, Out& out) {
     const int half = static_cast<int>(index % 2);
     p += index / 2 * 110;
     const F32 d = load_f16(p + 108, stride);
@@ -297,14 +310,29 @@ inline U32 start_of(const InputBlock& x, int g) {
   }
 }
 
+// The sum of a group, one quad after another.
 template <class Format>
-inline U32 dot_quad(U32 acc, U32 u, int32_t quad) {
-  if constexpr (kSignedBytes && Format::kOffset == 128) {
-    return dot_signed(acc, u, quad);
-  } else {
-    return dot(acc, u, quad);
+struct GroupSum {
+  // Sums of two products that fit 16 bits together.
+  static constexpr int kFit = 32767 / (2 * 127 * Format::kMaxByte);
+  static constexpr int kRun =
+      kFit >= Format::kQuads ? Format::kQuads : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+
+  // `k`: which quad of the group.
+  void add(int k, U32 u, int32_t quad) {
+    if constexpr (kSignedBytes && Format::kOffset == 128) {
+      acc = dot_signed(acc, u, quad);
+    } else if constexpr (kBytePairs && kRun > 1) {
+      const U32 products = pair_products(u, quad);
+      pairs = k % kRun == 0 ? products : add_pairs(pairs, products);
+      if (k % kRun == kRun - 1) acc = sum_pairs(acc, pairs);
+    } else {
+      acc = dot(acc, u, quad);
+    }
   }
-}
+
+  U32 acc, pairs;
+};
 
 // What follows the integer sum of group g.
 template <class Format, class Weights>
@@ -338,10 +366,10 @@ inline void multiply(const Panel* panels, int64_t panel_step, int blocks, const 
   for (int i = 0; i < M; ++i)
     for (int p = 0; p < P; ++p) part[i][p] = F32{};
   for (int g = 0; g < blocks * (8 / kQuads); ++g) {
-    U32 acc[M][P];
+    GroupSum<Format> sum[M][P];
     for (int i = 0; i < M; ++i) {
       const U32 start = start_of<Format>(x[i], g);
-      for (int p = 0; p < P; ++p) acc[i][p] = start;
+      for (int p = 0; p < P; ++p) sum[i][p].acc = start;
     }
 #pragma GCC unroll 8
     for (int k = 0; k < kQuads; ++k) {
@@ -350,12 +378,12 @@ inline void multiply(const Panel* panels, int64_t panel_step, int blocks, const 
 #pragma GCC unroll 8
       for (int i = 0; i < M; ++i) {
         const int32_t quad = load_dword(x[i].q + (g * kQuads + k) * 4);
-        for (int p = 0; p < P; ++p) acc[i][p] = dot_quad<Format>(acc[i][p], w[p], quad);
+        for (int p = 0; p < P; ++p) sum[i][p].add(k, w[p], quad);
       }
     }
     for (int p = 0; p < P; ++p)
       for (int i = 0; i < M; ++i)
-        part[i][p] = add_group<Format>(part[i][p], acc[i][p], panels[p * panel_step], x[i], g);
+        part[i][p] = add_group<Format>(part[i][p], sum[i][p].acc, panels[p * panel_step], x[i], g);
   }
   for (int i = 0; i < M; ++i) {
     for (int p = 0; p < P; ++p) {
@@ -370,57 +398,36 @@ template <class Format, int M>
 struct Direct : Scales {
   void quad(int i, U32 bytes) {
     for (int r = 0; r < M; ++r)
-      acc[i / Format::kQuads][r] =
-          dot_quad<Format>(acc[i / Format::kQuads][r], bytes, load_dword(x[r].q + 4 * i));
+      sum[i / Format::kQuads][r].add(i % Format::kQuads, bytes, load_dword(x[r].q + 4 * i));
   }
 
   const InputBlock* x;
-  U32 acc[32 / Format::kQuads][M];
+  GroupSum<Format> sum[32 / Format::kQuads][M];
 };
 
 // c[i] += x[i] · one block of kLanes rows, for M rows of inputs. `c` rows are `c_step` apart.
-template <class Format, int M>
-inline void multiply_direct(const uint8_t* rows, int64_t stride, int64_t index, int blocks,
+template <class Format, int M, class Stride>
+inline void multiply_direct(const uint8_t* rows, Stride stride, int64_t index, int blocks,
                             const InputBlock* x, F32* c, int c_step) {
   Direct<Format, M> direct;
   direct.x = x;
   const int groups = blocks * (8 / Format::kQuads);
   for (int g = 0; g < groups; ++g)
-    for (int r = 0; r < M; ++r) direct.acc[g][r] = start_of<Format>(x[r], g);
+    for (int r = 0; r < M; ++r) direct.sum[g][r].acc = start_of<Format>(x[r], g);
   Format::quads(rows, stride, index, blocks, direct);
   Format::scales(rows, stride, index, blocks, direct);
   for (int r = 0; r < M; ++r) {
     F32 part{};
     for (int g = 0; g < groups; ++g)
-      part = add_group<Format>(part, direct.acc[g][r], direct, x[r], g);
+      part = add_group<Format>(part, direct.sum[g][r].acc, direct, x[r], g);
     part = add_k_mins<Format>(part, direct, x[r]);
-    c[r * c_step] = fma(part, splat_f(x[r].scale), c[r * c_step]);
-  }
-}
-
-// As multiply_direct, for a whole block and without a transposition of the weights: each row's own
-// sums are transposed instead, which is less while there are few rows of inputs.
-template <class Format, int M>
-inline void multiply_rows(const uint8_t* rows, int64_t stride, int64_t index, const InputBlock* x,
-                          F32* c, int c_step) {
-  using Sums = RowSums<Format>;
-  typename Sums::Inputs in[M];
-  for (int r = 0; r < M; ++r) in[r] = Sums::inputs(x[r].q);
-  U32 sums[M][Sums::kGroups];
-  Sums::template sums<M>(rows, stride, index, in, sums);
-  Scales scales;
-  Format::scales(rows, stride, index, 4, scales);
-  for (int r = 0; r < M; ++r) {
-    F32 part{};
-    for (int g = 0; g < Sums::kGroups; ++g)
-      part = add_group<Format>(part, sums[r][g] + start_of<Format>(x[r], g), scales, x[r], g);
-    part = add_k_mins<Format>(part, scales, x[r]);
     c[r * c_step] = fma(part, splat_f(x[r].scale), c[r * c_step]);
   }
 }
 
 constexpr int kMaxRows = 256;  // rows of inputs that share an unpacked panel
 constexpr int kChunk = 4;      // blocks unpacked at once for many rows
+constexpr int64_t kSegment = 80;  // blocks of a row whose sums are kept until all rows have theirs
 constexpr int kStrip = 2 * kLanes;
 constexpr int kMaxBlockBytes = 4 * 34 < 210 ? 210 : 4 * 34;
 
@@ -498,7 +505,7 @@ struct Prefetcher {
   int64_t step;
 };
 
-// Outputs [n, n + width), width <= kStrip, for M rows: memory is the limit.
+// Outputs [n, n + width), width <= kStrip, for M rows of inputs: those that streams leave.
 template <class Format, int M>
 void strip_few(const BlockDotArgs& a, const Int8Row* x, float* const* y, int64_t n, int64_t width) {
   alignas(64) F32 c[M * 2];
@@ -512,23 +519,112 @@ void strip_few(const BlockDotArgs& a, const Int8Row* x, float* const* y, int64_t
     const int count = blocks_of_32(a.cols, b);
     for (int p = 0; p < 2; ++p) {
       const Rows rows = rows_of<Format>(a, n, width, p * kLanes, b, count, copy);
-      // The usual case with a constant, so that it is unrolled.
-      if constexpr (RowSums<Format>::kAvailable) {
-        if (count == 4) {
-          multiply_rows<Format, M>(rows.p, rows.stride, rows.index, in, c + p, 2);
-          continue;
-        }
-      }
-      if (count == 4) {
-        multiply_direct<Format, M>(rows.p, rows.stride, rows.index, 4, in, c + p, 2);
-      } else {
-        multiply_direct<Format, M>(rows.p, rows.stride, rows.index, count, in, c + p, 2);
-      }
+      multiply_direct<Format, M>(rows.p, rows.stride, rows.index, count, in, c + p, 2);
     }
     prefetcher.advance();
   }
   for (int i = 0; i < M; ++i)
     __builtin_memcpy(y[i] + n, c + 2 * i, static_cast<unsigned long>(width) * sizeof(float));
+}
+
+// Bytes between what is read and what is asked for. Hardware follows the streams too, but stops at
+// the end of a page.
+constexpr int64_t kAhead = 1024;
+
+template <class Format>
+inline constexpr int64_t kBytesOf128 = Format::kBlockBytes * 128 / Format::kBlockElements;
+
+// Blocks [first, first + count) of four rows at p and of those behind them, row by row: memory
+// is read in its order. Adds to c[r] what the kLanes rows give with the inputs x[r].
+template <class Format, int M>
+inline void multiply_rows(const uint8_t* p, Streams streams, int64_t first, int64_t count,
+                          const Int8Row* x, F32* c) {
+  using Sums = RowSums<Format>;
+  constexpr int kFours = kLanes / 4;
+  alignas(64) typename Sums::Four fours[kSegment][kFours];
+  alignas(64) typename Sums::template Part<M> parts[kSegment][kFours];
+  for (int j = 0; j < kFours; ++j) {
+    const uint8_t* row = p + j * streams.row_bytes;
+    for (int64_t b = 0; b < count; ++b) {
+      typename Sums::Inputs in[M];
+      for (int r = 0; r < M; ++r) in[r] = Sums::inputs(x[r].q + (first + b) * kInputBlock);
+      Sums::template four_rows<M>(row, streams.apart, first + b, in, parts[b][j], fours[b][j]);
+      const uint8_t* ahead = row + (first + b) * kBytesOf128<Format> + kAhead;
+      for (int i = 0; i < 4; ++i)
+        for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
+          __builtin_prefetch(ahead + i * streams.apart + line, 0, 3);
+    }
+  }
+  for (int64_t b = 0; b < count; ++b) {
+    Scales scales;
+    Sums::scales(fours[b], p, streams, first + b, scales);
+    for (int r = 0; r < M; ++r) {
+      U32 sums[Sums::kGroups];
+      Sums::template join<M>(parts[b], r, sums);
+      const InputBlock in = input_block(x[r], first + b);
+      F32 part{};
+      for (int g = 0; g < Sums::kGroups; ++g)
+        part = add_group<Format>(part, sums[g] + start_of<Format>(in, g), scales, in, g);
+      part = add_k_mins<Format>(part, scales, in);
+      c[r] = fma(part, splat_f(in.scale), c[r]);
+    }
+  }
+}
+
+// Blocks [first, first + count) of kLanes rows, the last block with `rest` columns of 32.
+template <class Format, int M>
+inline void multiply_side_by_side(const uint8_t* p, Streams streams, int64_t first, int64_t count,
+                                  int rest, const Int8Row* x, F32* c) {
+  for (int64_t b = first; b < first + count; ++b) {
+    InputBlock in[M];
+    for (int r = 0; r < M; ++r) in[r] = input_block(x[r], b);
+    // The usual case with a constant, so that it is unrolled.
+    if (b + 1 < first + count || rest == 4) {
+      multiply_direct<Format, M>(p, streams, b, 4, in, c, 1);
+    } else {
+      multiply_direct<Format, M>(p, streams, b, rest, in, c, 1);
+    }
+    const uint8_t* ahead = p + b * kBytesOf128<Format> + kAhead;
+    for (int64_t i = 0; i < kLanes; ++i)
+      for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
+        __builtin_prefetch(ahead + i * streams + line, 0, 3);
+  }
+}
+
+// Outputs [n, n + rows), rows a multiple of kLanes, for M rows of inputs: memory is the limit. It is
+// read as four streams, each from begin to end, which is what comes fastest.
+template <class Format, int M>
+void streams_few(const BlockDotArgs& a, int64_t n, int64_t rows) {
+  const int64_t each = rows / 4;
+  const Streams streams{each * a.row_bytes, a.row_bytes};
+  const int64_t whole = a.cols / kInputBlock;
+  const int rest = static_cast<int>(a.cols % kInputBlock / 32);
+  for (int64_t at = 0; at < each; at += kLanes / 4) {
+    alignas(64) F32 c[M];
+    for (int r = 0; r < M; ++r) c[r] = F32{};
+    const uint8_t* p = a.weights + (n + at) * a.row_bytes;
+    if constexpr (RowSums<Format>::kAvailable) {
+      for (int64_t b = 0; b < whole; b += kSegment) {
+        const int64_t count = whole - b < kSegment ? whole - b : kSegment;
+        multiply_rows<Format, M>(p, streams, b, count, a.x, c);
+      }
+      if (rest > 0) multiply_side_by_side<Format, M>(p, streams, whole, 1, rest, a.x, c);
+    } else {
+      multiply_side_by_side<Format, M>(p, streams, 0, whole + (rest > 0 ? 1 : 0),
+                                       rest > 0 ? rest : 4, a.x, c);
+    }
+    for (int r = 0; r < M; ++r)
+      for (int i = 0; i < kLanes; ++i)
+        a.y[r][n + i % 4 * each + at + i / 4] = reinterpret_cast<const float*>(c + r)[i];
+  }
+}
+
+template <class Format, int M>
+void run_few(const BlockDotArgs& a) {
+  const int64_t streamed = (a.n1 - a.n0) / kLanes * kLanes;
+  streams_few<Format, M>(a, a.n0, streamed);
+  if (a.n0 + streamed < a.n1)
+    strip_few<Format, M>(a, a.x, a.y, a.n0 + streamed, a.n1 - a.n0 - streamed);
 }
 
 // Outputs [n, n + width), width <= kStrip, of rows [0, m), m <= kMaxRows.
@@ -566,16 +662,10 @@ void strip(const BlockDotArgs& a, const Int8Row* x, int64_t m, float* const* y, 
 
 template <class Format>
 void run(const BlockDotArgs& a) {
+  if (a.m == 1) return run_few<Format, 1>(a);
+  if (a.m == 2) return run_few<Format, 2>(a);
   for (int64_t n = a.n0; n < a.n1; n += kStrip) {
     const int64_t width = a.n1 - n < kStrip ? a.n1 - n : kStrip;
-    if (a.m == 1) {
-      strip_few<Format, 1>(a, a.x, a.y, n, width);
-      continue;
-    }
-    if (a.m == 2) {
-      strip_few<Format, 2>(a, a.x, a.y, n, width);
-      continue;
-    }
     for (int64_t i = 0; i < a.m; i += kMaxRows)
       strip<Format>(a, a.x + i, a.m - i < kMaxRows ? a.m - i : kMaxRows, a.y + i, n, width);
   }

@@ -21,6 +21,10 @@ inline U32 dot(U32 acc, U32 u, int32_t quad) {
   return (U32)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)u, _mm512_set1_epi32(quad));
 }
 inline U32 dot_signed(U32 acc, U32, int32_t) { return acc; }
+constexpr bool kBytePairs = false;
+inline U32 pair_products(U32 u, int32_t) { return u; }
+inline U32 add_pairs(U32 a, U32) { return a; }
+inline U32 sum_pairs(U32 acc, U32) { return acc; }
 inline U32 dot16(U32 acc, U32 a, int32_t pair) {
   return (U32)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)a, _mm512_set1_epi32(pair));
 }
@@ -40,8 +44,8 @@ inline void transpose_lanes(const __m512i* z, __m512i* t) {
   t[3] = _mm512_unpackhi_epi64(b, d);
 }
 
-template <int D>
-inline void transpose(const uint8_t* p, int64_t stride, U32* out) {
+template <int D, class Stride>
+inline void transpose(const uint8_t* p, Stride stride, U32* out) {
   if constexpr (D == 4) {
     __m512i z[4], t[4];
     for (int i = 0; i < 4; ++i) {
@@ -77,7 +81,8 @@ inline uint16_t load_word(const uint8_t* p) {
   return v;
 }
 
-inline F32 load_f16(const uint8_t* p, int64_t stride) {
+template <class Stride>
+inline F32 load_f16(const uint8_t* p, Stride stride) {
   __m128i half[2];
   for (int h = 0; h < 2; ++h) {
     const uint8_t* q = p + 8 * h * stride;
@@ -93,7 +98,8 @@ inline F32 load_f16(const uint8_t* p, int64_t stride) {
   return (F32)_mm512_cvtph_ps(_mm256_set_m128i(half[1], half[0]));
 }
 
-inline U32 gather(const uint8_t* p, int64_t stride) {
+template <class Stride>
+inline U32 gather(const uint8_t* p, Stride stride) {
   alignas(64) U32 v;
   for (int i = 0; i < kLanes; ++i) __builtin_memcpy((char*)&v + 4 * i, p + i * stride, 4);
   return v;
@@ -103,6 +109,8 @@ template <class Format>
 struct RowSums {
   static constexpr bool kAvailable = false;
 };
+struct Streams;  // below
+struct Scales;
 
 inline __m512i load64(const void* p) { return _mm512_loadu_si512(p); }
 inline __m512i splat8(int v) { return _mm512_set1_epi8((char)v); }
@@ -134,60 +142,98 @@ inline __m512i join_groups(__m512i z01, __m512i z23) {
                           _mm512_shuffle_i32x4(z01, z23, 0xDD));
 }
 
-// The common part: Row::partial(row, x, z) gives, for one row, kGroups / 4 vectors with four
-// partial sums of a group in each 128-bit lane.
+// The common part, four rows at a time. Row::unpack gives the 128 bytes u of one row.
 template <class Row, int kGroupCount>
 struct RowSumsOf {
   static constexpr bool kAvailable = true;
   static constexpr int kGroups = kGroupCount;
+  static constexpr int kVectors = kGroups / 4;
   struct Inputs {
     __m512i a, b;
   };
+  // Lane i of v[r][v]: the sums of group 4v + i of four rows with input row r.
   template <int M>
-  static void sums(const uint8_t* rows, int64_t stride, int64_t index, const Inputs* x,
-                   U32 (*out)[kGroups]) {
-    constexpr int V = kGroups / 4;
-    const uint8_t* p = rows + Row::offset(index);
-    __m512i lanes[M][V][4];
+  struct Part {
+    __m512i v[M][kVectors];
+  };
+  // What else is kept of four rows.
+  struct Four {
+    typename Row::Kept kept[4];
+  };
+
+  template <int M>
+  static void four_rows(const uint8_t* p, int64_t apart, int64_t index, const Inputs* x,
+                        Part<M>& out, Four& four) {
+    p += Row::offset(index);
+    __m512i z[M][kVectors][4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      __m512i z[M][V][4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const auto w = Row::unpack(p + (4 * j + i) * stride, index);
-        for (int r = 0; r < M; ++r) {
-          const __m512i zero = _mm512_setzero_si512();
-          const __m512i s = _mm512_dpbusd_epi32(zero, w.a, x[r].a);
-          const __m512i t = _mm512_dpbusd_epi32(Row::kJoin == 1 ? s : zero, w.b, x[r].b);
-          if constexpr (V == 2) {
-            z[r][0][i] = s;
-            z[r][1][i] = t;
-          } else {
-            z[r][0][i] = Row::kJoin == 1 ? t : join_groups(s, t);
-          }
+    for (int i = 0; i < 4; ++i) {
+      const auto w = Row::unpack(p + i * apart, index);
+      four.kept[i] = Row::keep(p + i * apart);
+#pragma GCC unroll 2
+      for (int r = 0; r < M; ++r) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i s = _mm512_dpbusd_epi32(zero, w.a, x[r].a);
+        const __m512i t = _mm512_dpbusd_epi32(Row::kJoin == 1 ? s : zero, w.b, x[r].b);
+        if constexpr (kVectors == 2) {
+          z[r][0][i] = s;
+          z[r][1][i] = t;
+        } else {
+          z[r][0][i] = Row::kJoin == 1 ? t : join_groups(s, t);
         }
       }
-      for (int r = 0; r < M; ++r)
-        for (int v = 0; v < V; ++v) lanes[r][v][j] = sum_lanes(z[r][v]);
     }
+#pragma GCC unroll 2
     for (int r = 0; r < M; ++r)
-      for (int v = 0; v < V; ++v) transpose_128(lanes[r][v], out[r] + 4 * v);
+      for (int v = 0; v < kVectors; ++v) out.v[r][v] = sum_lanes(z[r][v]);
+  }
+
+  // out[g]: the sums of group g of all rows with input row r.
+  template <int M>
+  static void join(const Part<M>* parts, int r, U32* out) {
+    for (int v = 0; v < kVectors; ++v) {
+      const __m512i lanes[4] = {parts[0].v[r][v], parts[1].v[r][v], parts[2].v[r][v],
+                                parts[3].v[r][v]};
+      transpose_128(lanes, out + 4 * v);
+    }
     if constexpr (Row::kOddGroupsSecond) {
-      for (int r = 0; r < M; ++r) {
-        const U32 g2 = out[r][1];
-        out[r][1] = (U32)((I32)out[r][2] >> 4);
-        out[r][2] = g2;
-        out[r][3] = (U32)((I32)out[r][3] >> 4);
-      }
+      const U32 g2 = out[1];
+      out[1] = (U32)((I32)out[2] >> 4);
+      out[2] = g2;
+      out[3] = (U32)((I32)out[3] >> 4);
     }
   }
 };
+
+// Formats whose scales a vector load can take from the rows later on.
+struct KeepNothing {
+  struct Kept {};
+  static Kept keep(const uint8_t*) { return {}; }
+};
+
+// Formats with a half float a group of 32: they are taken when the row is read, in `kept`.
+struct KeepHalves {
+  using Kept = uint64_t;
+};
+// four[j].kept[i]: the halves of lane 4j + i.
+template <class Four>
+inline void scales_of_halves(const Four* four, F32* scales) {
+  __m512i z[4], t[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256i halves =
+        _mm256_set_epi64x((long long)four[3].kept[i], (long long)four[2].kept[i],
+                          (long long)four[1].kept[i], (long long)four[0].kept[i]);
+    z[i] = (__m512i)_mm512_cvtph_ps(halves);
+  }
+  transpose_lanes(z, t);
+  for (int g = 0; g < 4; ++g) scales[g] = (F32)t[g];
+}
 
 struct TwoVectors {
   __m512i a, b;
 };
 
-struct RowQ8_0 {
+struct RowQ8_0 : KeepHalves {
   static constexpr int kJoin = 2;
   static constexpr bool kOddGroupsSecond = false;
   static int64_t offset(int64_t index) { return index * 4 * 34; }
@@ -197,14 +243,21 @@ struct RowQ8_0 {
         _mm512_inserti64x4(_mm512_castsi256_si512(load32(p + 70)), load32(p + 104), 1);
     return {_mm512_xor_si512(a, splat8(0x80)), _mm512_xor_si512(b, splat8(0x80))};
   }
+  static Kept keep(const uint8_t* p) {
+    // Words 0, 17, 34 and 51.
+    const __m512i words = _mm512_castsi128_si512(_mm_setr_epi16(0, 17, 34, 51, 0, 0, 0, 0));
+    return (Kept)_mm_cvtsi128_si64(
+        _mm512_castsi512_si128(_mm512_permutex2var_epi16(load64(p), words, load64(p + 64))));
+  }
 };
 struct FormatQ8_0;
 template <>
 struct RowSums<FormatQ8_0> : RowSumsOf<RowQ8_0, 4> {
+  static void scales(const Four* four, const uint8_t*, Streams, int64_t, Scales& out);
   static Inputs inputs(const int8_t* q) { return {load64(q), load64(q + 64)}; }
 };
 
-struct RowQ4_0 {
+struct RowQ4_0 : KeepHalves {
   static constexpr int kJoin = 1;  // both vectors hold the same groups
   static constexpr bool kOddGroupsSecond = false;
   static int64_t offset(int64_t index) { return index * 4 * 18; }
@@ -217,18 +270,25 @@ struct RowQ4_0 {
         _mm512_permutex2var_epi16(load64(p), _mm512_load_si512(kWords), load64(p + 8));
     return {_mm512_and_si512(v, splat8(15)), _mm512_and_si512(_mm512_srli_epi16(v, 4), splat8(15))};
   }
+  static Kept keep(const uint8_t* p) {
+    // Words 0, 9, 18 and 27.
+    const __m512i words = _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 0, 0, 0, 0));
+    return (Kept)_mm_cvtsi128_si64(
+        _mm512_castsi512_si128(_mm512_permutexvar_epi16(words, load64(p))));
+  }
 };
 template <int, bool, bool>
 struct FormatSmall;
 template <>
 struct RowSums<FormatSmall<18, false, false>> : RowSumsOf<RowQ4_0, 4> {
+  static void scales(const Four* four, const uint8_t*, Streams, int64_t, Scales& out);
   static Inputs inputs(const int8_t* q) {
     const __m512i a = load64(q), b = load64(q + 64);
     return {_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD)};
   }
 };
 
-struct RowQ4_K {
+struct RowQ4_K : KeepNothing {
   static constexpr int kJoin = 2;
   static constexpr bool kOddGroupsSecond = true;  // (g0, g2) and (g1, g3)
   static int64_t offset(int64_t index) { return index / 2 * 144 + 16 + index % 2 * 64; }
@@ -241,13 +301,14 @@ struct RowQ4_K {
 struct FormatQ4_K;
 template <>
 struct RowSums<FormatQ4_K> : RowSumsOf<RowQ4_K, 4> {
+  static void scales(const Four*, const uint8_t* p, Streams streams, int64_t index, Scales& out);
   static Inputs inputs(const int8_t* q) {
     const __m512i a = load64(q), b = load64(q + 64);
     return {_mm512_shuffle_i64x2(a, b, 0x44), _mm512_shuffle_i64x2(a, b, 0xEE)};
   }
 };
 
-struct RowQ6_K {
+struct RowQ6_K : KeepNothing {
   static constexpr int kJoin = 2;
   static constexpr bool kOddGroupsSecond = false;
   static int64_t offset(int64_t index) { return index / 2 * 210; }
@@ -269,10 +330,28 @@ struct RowQ6_K {
 struct FormatQ6_K;
 template <>
 struct RowSums<FormatQ6_K> : RowSumsOf<RowQ6_K, 8> {
+  static void scales(const Four*, const uint8_t* p, Streams streams, int64_t index, Scales& out);
   static Inputs inputs(const int8_t* q) { return {load64(q), load64(q + 64)}; }
 };
 
 #include "backend/cpu/kernels/block_dot-inl.h"
+
+inline void RowSums<FormatQ8_0>::scales(const Four* four, const uint8_t*, Streams, int64_t,
+                                        Scales& out) {
+  scales_of_halves(four, out.scales);
+}
+inline void RowSums<FormatSmall<18, false, false>>::scales(const Four* four, const uint8_t*,
+                                                           Streams, int64_t, Scales& out) {
+  scales_of_halves(four, out.scales);
+}
+inline void RowSums<FormatQ4_K>::scales(const Four*, const uint8_t* p, Streams streams,
+                                        int64_t index, Scales& out) {
+  FormatQ4_K::scales(p, streams, index, 4, out);
+}
+inline void RowSums<FormatQ6_K>::scales(const Four*, const uint8_t* p, Streams streams,
+                                        int64_t index, Scales& out) {
+  FormatQ6_K::scales(p, streams, index, 4, out);
+}
 
 }  // namespace
 

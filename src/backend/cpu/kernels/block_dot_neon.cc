@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kLanes = 4;
 constexpr int kRows = 6;  // 12 integer and 12 float sums, 2 weights, 1 input: 27 of 32 registers
-constexpr bool kSignedBytes = true;
+constexpr bool kSignedBytes = true, kBytePairs = false;
 typedef uint32_t U32 __attribute__((vector_size(16)));
 typedef int32_t I32 __attribute__((vector_size(16)));
 typedef float F32 __attribute__((vector_size(16)));
@@ -24,6 +24,9 @@ inline U32 dot(U32 acc, U32 u, int32_t quad) {
 inline U32 dot_signed(U32 acc, U32 u, int32_t quad) {
   return dot(acc, u ^ (U32{} + 0x80808080u), quad);
 }
+inline U32 pair_products(U32 u, int32_t) { return u; }
+inline U32 add_pairs(U32 a, U32) { return a; }
+inline U32 sum_pairs(U32 acc, U32) { return acc; }
 inline U32 dot16(U32 acc, U32 a, int32_t pair) {
   const auto pairs = (int16x8_t)a, x = (int16x8_t)vdupq_n_s32(pair);
   const int32x4_t low = vmull_s16(vget_low_s16(pairs), vget_low_s16(x));
@@ -35,8 +38,8 @@ inline F32 low_f16(U32 v) {
 }
 inline F32 high_f16(U32 v) { return low_f16(v >> 16); }
 
-template <int D>
-inline void transpose(const uint8_t* p, int64_t stride, U32* out) {
+template <int D, class Stride>
+inline void transpose(const uint8_t* p, Stride stride, U32* out) {
   for (int half = 0; half < D / 4; ++half) {
     uint32x4_t z[4];
     for (int i = 0; i < 4; ++i) z[i] = vreinterpretq_u32_u8(vld1q_u8(p + 16 * half + i * stride));
@@ -55,13 +58,15 @@ inline void transpose(const uint8_t* p, int64_t stride, U32* out) {
   }
 }
 
-inline F32 load_f16(const uint8_t* p, int64_t stride) {
+template <class Stride>
+inline F32 load_f16(const uint8_t* p, Stride stride) {
   uint16_t v[4];
   for (int i = 0; i < 4; ++i) __builtin_memcpy(v + i, p + i * stride, 2);
   return (F32)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(v)));
 }
 
-inline U32 gather(const uint8_t* p, int64_t stride) {
+template <class Stride>
+inline U32 gather(const uint8_t* p, Stride stride) {
   uint32_t v[4];
   for (int i = 0; i < 4; ++i) __builtin_memcpy(v + i, p + i * stride, 4);
   return (U32)vld1q_u32(v);

@@ -1,8 +1,7 @@
-// CpuOps: attention over the paged cache.
+// CpuOps: attention over the paged cache, many queries at once (kernels/attend.h).
 //
-// Two ways: many queries at once on a BF16 cache where the machine can (kernels/attend.h), else
-// query by query (attend_row). Which one depends on machine and cache alone, so a position's result
-// never depends on its step.
+// Which kernel serves depends on machine and cache alone, so a position's result never depends on
+// its step.
 #include <algorithm>
 
 #include "backend/cpu/cpu_ops.h"
@@ -12,23 +11,10 @@
 namespace fathom {
 namespace {
 
-// Rows of one sequence that one task takes: they share decoded weights and cached keys.
+// Rows that one task takes: they share decoded weights.
 constexpr int64_t kRowBlock = 8;
 // Scratch of absorbed queries and latents at a time.
 constexpr int64_t kMlaScratchBytes = int64_t{64} << 20;
-
-struct RowBlock {
-  const SequenceRows* sequence;
-  int64_t begin, end;  // rows within the sequence
-};
-
-std::vector<RowBlock> row_blocks(std::span<const SequenceRows> sequences) {
-  std::vector<RowBlock> blocks;
-  for (const SequenceRows& s : sequences)
-    for (int64_t i = 0; i < s.num_rows; i += kRowBlock)
-      blocks.push_back({&s, i, std::min(i + kRowBlock, s.num_rows)});
-  return blocks;
-}
 
 // The parts of `sequences` that lie in rows [begin, end) of the step.
 std::vector<SequenceRows> clip(std::span<const SequenceRows> sequences, int64_t begin,
@@ -60,40 +46,10 @@ struct CpuOps::AttendGroup {
 };
 
 void CpuOps::attend_rows(const AttendShape& shape, std::span<const SequenceRows> sequences) {
-  const cpu::AttendKernel* kernel = cpu::attend_kernel();
-  const bool fits = shape.kv.dtype == DType::kBF16 && shape.kv.page_tokens == cpu::kAttendPage &&
-                    shape.key_dim % 2 == 0 && shape.value_dim % 32 == 0;
-  if (kernel != nullptr && fits) return attend_groups(*kernel, shape, sequences);
-  FATHOM_CHECK_LE(shape.kv.page_tokens, cpu::kMaxPageTokens);
-  const std::vector<RowBlock> blocks = row_blocks(sequences);
-  const int64_t group = shape.heads / shape.kv_heads;
-  const auto tasks = static_cast<int64_t>(blocks.size()) * shape.kv_heads;
-  // out may be q: a head's query is read before its result is written.
-  pool_.parallel_for(tasks, [&](int64_t task, int) {
-    const RowBlock& block = blocks[static_cast<std::size_t>(task / shape.kv_heads)];
-    const int64_t kv_head = task % shape.kv_heads;
-    const SequenceRows& s = *block.sequence;
-    std::vector<float> query(static_cast<std::size_t>(shape.key_dim));
-    for (int64_t i = block.begin; i < block.end; ++i) {
-      for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-        std::copy_n(shape.q.f32(s.first_row + i) + h * shape.key_dim, shape.key_dim, query.data());
-        cpu::attend_row({.q = query.data(),
-                         .kv = shape.kv,
-                         .pages = s.pages,
-                         .num_keys = s.start_position + i + 1,
-                         .key_offset = kv_head * shape.key_stride,
-                         .key_dim = shape.key_dim,
-                         .value_offset = shape.value_offset + kv_head * shape.key_stride,
-                         .value_dim = shape.value_dim,
-                         .scale = shape.scale,
-                         .out = shape.out.f32(s.first_row + i) + h * shape.value_dim});
-      }
-    }
-  });
-}
-
-void CpuOps::attend_groups(const cpu::AttendKernel& kernel, const AttendShape& shape,
-                           std::span<const SequenceRows> sequences) {
+  const cpu::AttendKernel& kernel = cpu::attend_kernel({.dtype = shape.kv.dtype,
+                                                        .page_tokens = shape.kv.page_tokens,
+                                                        .key_dim = shape.key_dim,
+                                                        .value_dim = shape.value_dim});
   const Workspace::Scope scope(scratch_);
   const int64_t heads_per_kv = shape.heads / shape.kv_heads;
   std::vector<AttendGroup> groups;
@@ -116,6 +72,8 @@ void CpuOps::attend_groups(const cpu::AttendKernel& kernel, const AttendShape& s
   const auto rows_of = [&](const AttendGroup& g) {
     return cpu::AttendRows{.data = reinterpret_cast<const uint8_t*>(shape.kv.data),
                            .pages = g.pages,
+                           .dtype = shape.kv.dtype,
+                           .page_tokens = shape.kv.page_tokens,
                            .page_stride_bytes = shape.kv.page_stride_bytes,
                            .row_bytes = shape.kv.row_bytes(),
                            .key_offset = g.key_offset,
@@ -123,26 +81,27 @@ void CpuOps::attend_groups(const cpu::AttendKernel& kernel, const AttendShape& s
                            .value_offset = g.value_offset,
                            .value_dim = shape.value_dim};
   };
+  constexpr int64_t kQueries = cpu::kAttendQueries;
+  const int64_t acc_size = kQueries * ((shape.value_dim + 15) / 16 * 16);
   const auto states = [&](int64_t n) {
     std::vector<cpu::AttendState> out;
     for (int64_t i = 0; i < n; ++i)
-      out.push_back({scratch_.array<float>(cpu::kAttendQueries),
-                     scratch_.array<float>(cpu::kAttendQueries),
-                     scratch_.array<float>(cpu::kAttendQueries * shape.value_dim)});
+      out.push_back({scratch_.array<float>(kQueries), scratch_.array<float>(kQueries),
+                     scratch_.array<float>(acc_size)});
     return out;
   };
-  const auto chunk = [&](const AttendGroup& g, const uint16_t* panel, int64_t c,
+  const auto chunk = [&](const AttendGroup& g, const std::byte* panel, int64_t c,
                          const cpu::AttendState& state) {
     kernel.chunk(rows_of(g), g.queries, g.count, panel, c * cpu::kAttendChunk,
                  std::min((c + 1) * cpu::kAttendChunk, g.num_keys()), state);
   };
-  const int64_t panel_size = shape.key_dim * cpu::kAttendQueries;
+  const int64_t panel_bytes = shape.key_dim * kQueries * static_cast<int64_t>(sizeof(float));
   const auto count = static_cast<int64_t>(groups.size());
   if (count >= int64_t{4} * pool_.num_threads()) {
     // A group a task.
-    std::vector<uint16_t*> panels;
+    std::vector<std::byte*> panels;
     for (int t = 0; t < pool_.num_threads(); ++t)
-      panels.push_back(scratch_.array<uint16_t>(panel_size));
+      panels.push_back(scratch_.array<std::byte>(panel_bytes));
     const auto total = states(pool_.num_threads()), next = states(pool_.num_threads());
     pool_.parallel_for(count, [&](int64_t task, int thread) {
       const auto t = static_cast<std::size_t>(thread);
@@ -160,12 +119,12 @@ void CpuOps::attend_groups(const cpu::AttendKernel& kernel, const AttendShape& s
   // Few groups: a chunk a task, merged afterwards.
   struct Piece {
     const AttendGroup* group;
-    const uint16_t* panel;
+    const std::byte* panel;
     int64_t chunk;
   };
   std::vector<Piece> pieces;
   for (const AttendGroup& g : groups) {
-    auto* panel = scratch_.array<uint16_t>(panel_size);
+    auto* panel = scratch_.array<std::byte>(panel_bytes);
     kernel.pack(g.queries, g.count, shape.key_dim, shape.scale, panel);
     for (int64_t c = 0; c < g.chunks(); ++c) pieces.push_back({&g, panel, c});
   }

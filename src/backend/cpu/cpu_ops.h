@@ -90,8 +90,6 @@ class CpuOps : public Ops {
   };
   struct AttendGroup;
   void attend_rows(const AttendShape& shape, std::span<const SequenceRows> sequences);
-  void attend_groups(const cpu::AttendKernel& kernel, const AttendShape& shape,
-                     std::span<const SequenceRows> sequences);
   void absorb_queries(const MlaAttentionArgs& args, const TensorView& q,
                       const TensorView& absorbed);
   // f(row) for all rows of `cols` elements' work each, in parallel if there is enough to pay for

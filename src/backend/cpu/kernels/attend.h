@@ -1,25 +1,28 @@
-// Attention of up to 16 queries at once over the same rows of a BF16 cache (flash attention,
+// Attention of up to 16 queries at once over the same rows of the cache (flash attention,
 // arXiv:2205.14135, on pages): the heads of one token that share keys, or neighbouring tokens of a
-// prompt. CpuOps picks it where it can run; elsewhere attend_row (kernels.h) serves.
+// prompt.
 //
 // Keys are taken in chunks of kAttendChunk, each with a state of its own, and the states are merged
 // in the order of the chunks; a query's result depends on neither the other queries nor on which
 // thread took which chunk.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "tensor/dtype.h"
 
 namespace fathom::cpu {
 
 inline constexpr int kAttendQueries = 16;
 inline constexpr int64_t kAttendChunk = 512;
-inline constexpr int64_t kAttendPage = 64;  // the only KvPages::page_tokens it takes
 
-// Where the keys and values are. key_dim is even, value_dim a multiple of 32.
+// Where the keys and values are.
 struct AttendRows {
   const uint8_t* data = nullptr;  // of the layer
   const int32_t* pages = nullptr;
-  int64_t page_stride_bytes = 0, row_bytes = 0;
+  DType dtype = DType::kF32;
+  int64_t page_tokens = 0, page_stride_bytes = 0, row_bytes = 0;
   int64_t key_offset = 0, key_dim = 0;  // elements of a row
   int64_t value_offset = 0, value_dim = 0;
 };
@@ -34,23 +37,28 @@ struct AttendQuery {
 struct AttendState {
   float* max = nullptr;  // [16]
   float* sum = nullptr;  // [16]
-  float* acc = nullptr;  // [16][value_dim], in an order of its own
+  float* acc = nullptr;  // [16][value_dim rounded up to 16], in an order of its own
 };
 
 struct AttendKernel {
-  // Queries, times `scale`, as BF16 in the kernel's order. panel: [key_dim * 16], 64-byte aligned.
+  // Queries, times `scale`, as the kernel takes them. panel: [key_dim * 16] floats, 64-byte aligned.
   void (*pack)(const AttendQuery* queries, int count, int64_t key_dim, float scale,
-               uint16_t* panel);
+               std::byte* panel);
   // The state of keys [begin, end), within one chunk.
   void (*chunk)(const AttendRows& rows, const AttendQuery* queries, int count,
-                const uint16_t* panel, int64_t begin, int64_t end, const AttendState& state);
+                const std::byte* panel, int64_t begin, int64_t end, const AttendState& state);
   // total = total merged with the state of the chunk that follows.
   void (*merge)(int count, int64_t value_dim, const AttendState& total, const AttendState& next);
   void (*finish)(const AttendQuery* queries, int count, int64_t value_dim,
                  const AttendState& total);
 };
 
-// nullptr if this machine lacks the instructions (AVX-512 BF16).
-const AttendKernel* attend_kernel();
+// What a kernel has to be able to take.
+struct AttendNeeds {
+  DType dtype = DType::kF32;
+  int64_t page_tokens = 0, key_dim = 0, value_dim = 0;
+};
+// The fastest that this machine and these needs allow.
+const AttendKernel& attend_kernel(const AttendNeeds& needs);
 
 }  // namespace fathom::cpu

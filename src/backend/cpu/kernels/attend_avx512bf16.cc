@@ -9,6 +9,7 @@ namespace fathom::cpu {
 namespace {
 
 constexpr int kQ = kAttendQueries;
+constexpr int64_t kAttendPage = 64;  // the only page_tokens it takes
 constexpr int kKeys = 8;    // keys side by side
 constexpr int kAhead = 16;  // keys between what is computed and what is asked for
 
@@ -41,7 +42,8 @@ inline __m512 exp_negative(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
-void pack(const AttendQuery* queries, int count, int64_t key_dim, float scale, uint16_t* panel) {
+void pack(const AttendQuery* queries, int count, int64_t key_dim, float scale, std::byte* out) {
+  auto* const panel = (uint16_t*)out;
   for (int64_t c = 0; c < key_dim; c += 2) {
     alignas(64) float even[kQ] = {}, odd[kQ] = {};
     for (int i = 0; i < count; ++i) {
@@ -180,7 +182,7 @@ void page(const AttendRows& rows, const AttendQuery* queries, int count, const u
                       rows.value_dim, factors, state.acc);
 }
 
-void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const uint16_t* panel,
+void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const std::byte* panel,
            int64_t begin, int64_t end, const AttendState& state) {
   for (int i = 0; i < kQ; ++i) {
     state.max[i] = -__builtin_inff();
@@ -189,7 +191,7 @@ void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const 
   for (int64_t i = 0; i < kQ * rows.value_dim; ++i) state.acc[i] = 0;
   for (int64_t first = begin; first < end; first += kAttendPage) {
     const int64_t n = end - first < kAttendPage ? end - first : kAttendPage;
-    page(rows, queries, count, panel, first, n, first + kAttendPage < end, state);
+    page(rows, queries, count, (const uint16_t*)panel, first, n, first + kAttendPage < end, state);
   }
 }
 

@@ -8,7 +8,7 @@ namespace fathom::cpu {
 namespace {
 
 constexpr int kLanes = 8;
-constexpr int kRows = 2;  // 4 integer and 4 float sums, 2 weights, inputs and temporaries: 16
+constexpr int kRows = 3;  // 6 integer sums, 2 weights and their signs, input and temporaries: 16
 typedef uint32_t U32 __attribute__((vector_size(32)));
 typedef int32_t I32 __attribute__((vector_size(32)));
 typedef float F32 __attribute__((vector_size(32)));

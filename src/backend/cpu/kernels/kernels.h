@@ -37,28 +37,11 @@ void silu_mul_row(float* gate, const float* up, int64_t n);
 void rope_half_row(float* x, const float* cos, const float* sin, int64_t dims);
 void rope_pairs_row(float* x, const float* cos, const float* sin, int64_t dims);
 
-// One query of one head over the first num_keys rows of a sequence's cache: online softmax, page by
-// page. key of a row: row[key_offset, + key_dim); value: row[value_offset, + value_dim).
-struct AttendRowArgs {
-  const float* q = nullptr;  // [key_dim]
-  KvPages kv;
-  std::span<const int32_t> pages;
-  int64_t num_keys = 0;
-  int64_t key_offset = 0, key_dim = 0;
-  int64_t value_offset = 0, value_dim = 0;
-  float scale = 0;
-  float* out = nullptr;  // [value_dim]
-};
-void attend_row(const AttendRowArgs& args);
-
 // A cache row in the cache's type: F16 and BF16 rounded to nearest even; Q8_0 as blocks of 32 of
 // the row (quant/blocks.h).
 void encode_kv_row(DType type, const float* row, int64_t elements, std::byte* out);
 // Elements [offset, offset + elements) of a cache row as float32.
 void decode_kv_slice(DType type, const std::byte* row, int64_t offset, int64_t elements,
                      float* out);
-
-// Largest KvPages::page_tokens that attend_row takes.
-inline constexpr int64_t kMaxPageTokens = 256;
 
 }  // namespace fathom::cpu

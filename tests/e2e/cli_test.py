@@ -9,7 +9,7 @@ import subprocess
 from support import BINARY, DATA, ENVIRONMENT, NANO, FathomTest, main, read_safetensors
 
 COMMANDS = ["run", "info", "tokenize", "chat-render", "generate", "logits", "eval", "perplexity", "doctor",
-            "version"]
+            "bench", "quantize", "imatrix", "version"]
 
 
 class HelpTest(FathomTest):

@@ -69,6 +69,8 @@ class ImatrixTest(FathomTest):
             self.assertEqual(part["attn_q_a"][1], part["attn_kv_a_mqa"][1])
             self.assertEqual(part["ffn_gate_exps"][1], part["ffn_up_exps"][1])
             self.assertEqual(sum(part["ffn_down_exps"][2]), tokens * EXPERTS_PER_TOKEN)
+            self.assertGreater(sum(c > 0 for c in part["ffn_down_exps"][2]), EXPERTS // 2)
+            self.assertEqual(list(entries[f"blk.{layer}.attn_v_b.weight"][2]), [tokens] * HEADS)
             # Every token goes to the shared expert and to four others.
             cols = part["ffn_gate_exps"][0][1]
             by_column = [math.fsum(part["ffn_gate_exps"][1][c::cols]) for c in range(cols)]

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Files that `fathom quantize` writes give the same greedy text in llama.cpp as in fathom: SmolLM2 and nano as
+q8_0, q6_k, q4_k_m and q4_0, raw prompts, temperature 0.
+
+"The same": identical text; or, where the texts part, fathom's own logits have the token that llama.cpp chose less
+than MARGIN below the best. Programs round the inputs of a product differently (an int8 scale for 128 values here,
+for 32 there), which moves a logit by some hundredths; a wrongly written block moves it by whole units. The prompts
+whose texts are identical are counted apart.
+
+Needs $PEERS/llama.cpp/build/bin/llama-completion, and for SmolLM2 scripts/fetch_smollm2.sh or $FATHOM_SMOLLM2.
+--quick: nano as q8_0 and q4_k_m, fewer prompts."""
+import array
+import heapq
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from fixtures import QUICK, ROOT, fathom  # noqa: E402
+
+MARGIN = 0.5
+TYPES = ["q8_0", "q4_k_m"] if QUICK else ["q8_0", "q6_k", "q4_k_m", "q4_0"]
+SMOLLM2 = os.environ.get("FATHOM_SMOLLM2", f"{ROOT}/models/cache/SmolLM2-135M-Instruct.Q4_1.gguf")
+PEER = f"{os.environ.get('PEERS', '')}/llama.cpp/build/bin/llama-completion"
+THREADS = 2
+PROSE = ["The capital of France is", "Water boils at", "Once upon a time there was a small", "The three primary colours are",
+         "def fibonacci(n):\n", "In 1969, the first people", "To make bread you need", "Dear Sir or Madam,\n",
+         "The opposite of hot is", "1, 2, 3, 4, 5,", "<|im_start|>user\nWhat is the largest planet?<|im_end|>\n<|im_start|>assistant\n",
+         "Question: Why is the sky blue?\nAnswer:"]
+SUMS = ["What is 4837 + 926?", "What is 12 * 34?", "858加3是多少？", "Sort these numbers: 7, 3, 9, 1", "Is 17 even or odd?",
+        "What is the capital of Japan?", "Spell the word planet.", "Reverse the word stone.", "What is 100 - 58?",
+        "How many letters are in banana?"]
+# Where both programs end an answer.
+ENDS = ["<｜end▁of▁sentence｜>", "<|im_end|>", "<|endoftext|>"]
+NANO_PROMPTS = [f"<｜User｜>{q}<｜Assistant｜><think>\n" for q in SUMS]
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def peer_text(model, prompt, count, work):
+    """Its output is written by a thread that its exit may cut short: what it says of its session file comes last, so
+    where that is there, all is."""
+    session = f"{work}/session"
+    for _ in range(20):
+        # One thread: several spin while they wait for each other, for seconds where other work has the cores.
+        done = subprocess.run([PEER, "-m", model, "-p", prompt, "-no-cnv", "--temp", "0", "-n", str(count), "--no-warmup",
+                               "-t", "1", "-c", "1024", "--no-display-prompt", "--simple-io", "--prompt-cache", session,
+                               "--prompt-cache-all"], capture_output=True, stdin=subprocess.DEVNULL, timeout=600)
+        if os.path.exists(session):
+            os.unlink(session)
+        if done.returncode != 0:
+            sys.exit(f"llama-completion on {model}: exit {done.returncode}\n{done.stderr.decode(errors='replace')[-2000:]}")
+        text, found, _ = done.stdout.decode(errors="replace").partition("saving final output to session file")
+        if found:
+            return text[:text.rindex("\n")].removesuffix(" [end of text]\n")
+    sys.exit(f"llama-completion on {model}: its output is cut short every time")
+
+
+class Ours:
+    """fathom on one file."""
+
+    def __init__(self, model, work):
+        self.model, self.work = model, work
+        known = (fathom("tokenize", model, input=text.encode()).split() for text in ENDS)
+        self.ends = {int(ids[0]) for ids in known if len(ids) == 1}
+
+    def encode(self, prompt):
+        return list(map(int, fathom("tokenize", self.model, "--add-special", input=prompt.encode()).split()))
+
+    def decode(self, ids):
+        out = fathom("tokenize", self.model, "--decode", "--no-special", input=" ".join(map(str, ids)).encode())
+        return out.decode(errors="replace")
+
+    def write(self, ids):
+        with open(f"{self.work}/ids", "w", encoding="utf-8") as f:
+            f.write(" ".join(map(str, ids)))
+        return f"{self.work}/ids"
+
+    def generate(self, ids, count):
+        """Up to the end of the answer, which `fathom generate` does not stop at."""
+        out = list(map(int, fathom("generate", self.model, "--tokens", self.write(ids), "-n", count, "--print-ids",
+                                   "--threads", THREADS).split()))
+        ends = [i for i, token in enumerate(out) if token in self.ends]
+        return out[:ends[0]] if ends else out
+
+    def best(self, ids, count=50):
+        """[(logit, id)] after `ids`, the best first."""
+        fathom("logits", self.model, "--tokens", self.write(ids), "--out", f"{self.work}/logits", "--threads", THREADS)
+        values = array.array("f")
+        with open(f"{self.work}/logits", "rb") as f:
+            values.frombytes(f.read())
+        last = values[len(values) - len(values) // len(ids):]
+        return heapq.nlargest(count, ((v, i) for i, v in enumerate(last)))
+
+
+def goes_on(ours, ids, theirs):
+    """Whether `theirs` begins with the text of `ids`, whose last character may be half there."""
+    return theirs.startswith(ours.decode(ids).rstrip("\N{REPLACEMENT CHARACTER}"))
+
+
+def parting(ours, prompt_ids, ids, theirs):
+    """(index of the first other token, how far below fathom's best logit the token of `theirs` is)."""
+    k = 0
+    while k < len(ids) and goes_on(ours, ids[:k + 1], theirs):
+        k += 1
+    choices = ours.best(prompt_ids + ids[:k])
+    for logit, token in choices[1:]:
+        # An end has no text: then theirs must be at its end, too.
+        ended = token in ours.ends
+        if theirs == ours.decode(ids[:k]) if ended else goes_on(ours, ids[:k] + [token], theirs):
+            return k, choices[0][0] - logit
+    return k, float("inf")
+
+
+def compare(name, kind, source, prompts, count, work):
+    """(identical, near ties, wrong) over the prompts."""
+    file = f"{work}/{name}-{kind}.gguf"
+    fathom("quantize", source, file, "--type", kind)
+    ours = Ours(file, work)
+    same = near = wrong = 0
+    for prompt in prompts:
+        prompt_ids = ours.encode(prompt)
+        ids = ours.generate(prompt_ids, count)
+        text, theirs = ours.decode(ids), peer_text(file, prompt, count, work)
+        if text == theirs:
+            same += 1
+            continue
+        k, margin = parting(ours, prompt_ids, ids, theirs)
+        bad = margin >= MARGIN
+        near, wrong = near + (not bad), wrong + bad
+        print(f"  {name} {kind} {prompt[-40:]!r}: part at token {k}, by a margin of {margin:.3f}"
+              + (f"\n    ours   {text!r}\n    theirs {theirs!r}" if bad else ""), flush=True)
+    os.unlink(file)
+    print(f"{name} {kind}: {same} of {len(prompts)} prompts identical over {count} tokens, {near} part at near ties, "
+          f"{wrong} differ", flush=True)
+    return same, near, wrong
+
+
+def main():
+    if not os.environ.get("PEERS") or not os.access(PEER, os.X_OK):
+        skip("no llama.cpp to compare with ($PEERS/llama.cpp/build/bin/llama-completion)")
+    cases = [("nano", "nano", NANO_PROMPTS[:4] if QUICK else NANO_PROMPTS, 48)]
+    if not QUICK:
+        if not os.path.exists(SMOLLM2):
+            skip(f"{SMOLLM2} is not there; scripts/fetch_smollm2.sh fetches it")
+        cases.append(("SmolLM2", SMOLLM2, PROSE, 40))
+    total = [0, 0, 0]
+    with tempfile.TemporaryDirectory() as work:
+        for name, source, prompts, count in cases:
+            for kind in TYPES:
+                total = [a + b for a, b in zip(total, compare(name, kind, source, prompts, count, work))]
+    same, near, wrong = total
+    print(f"greedy text in llama.cpp and fathom: {same} of {sum(total)} identical, {near} part at tokens whose logits "
+          f"are less than {MARGIN} apart, {wrong} differ")
+    return 0 if wrong == 0 and same > 0 else 1
+
+
+sys.exit(main())

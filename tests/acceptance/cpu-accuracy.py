@@ -70,8 +70,8 @@ def topic_texts(work):
             f.write(text)
         if label == "test":
             print(f"perplexity of Python {sys.version.split()[0]}'s pydoc topics, every second from "
-                  f"'{names[1]}' on: {len(text)} characters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}…, "
-                  f"{WINDOWS} windows of {CTX} tokens", flush=True)
+                  f"'{names[1]}' on: {len(text)} characters, SHA-256 "
+                  f"{hashlib.sha256(text.encode()).hexdigest()[:16]}…, {WINDOWS} windows of {CTX} tokens", flush=True)
     return paths
 
 
@@ -109,12 +109,14 @@ def check_smollm2(work):
     quantize(SMOLLM2, float_file, "f32")
     base = perplexity(float_file, test)
     print(f"SmolLM2, the published Q4_1 decoded to float32: perplexity {base:.4f}", flush=True)
-    fathom("imatrix", float_file, "--file", calibration, "--ctx", CTX, "--windows", CALIBRATION_WINDOWS, "--out", imatrix)
+    fathom("imatrix", float_file, "--file", calibration, "--ctx", CTX, "--windows", CALIBRATION_WINDOWS,
+           "--out", imatrix)
     failures = []
     for kind, flags in variants(imatrix):
         share, ratio, size = quantize(float_file, file, kind, *flags)
         value = perplexity(file, test)
-        print(f"SmolLM2 {kind}{' with imatrix' if flags else ''}: perplexity {value:.4f} ({100 * (value / base - 1):+.2f} %); "
+        print(f"SmolLM2 {kind}{' with imatrix' if flags else ''}: perplexity {value:.4f} "
+              f"({100 * (value / base - 1):+.2f} %); "
               f"{size:.1f} MB, {ratio:.3f} of float32, {share:.1f} % of it {NAMED.get(kind, kind.upper())}", flush=True)
         if kind == "q8_0" and abs(value / base - 1) > 0.01:
             failures.append(f"SmolLM2 q8_0: perplexity {value:.4f}, expected within 1 % of {base:.4f}")

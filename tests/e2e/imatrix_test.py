@@ -146,6 +146,15 @@ class ImatrixTest(FathomTest):
         self.assertLess(math.prod(better) ** (1 / len(better)), 0.97, better)
         self.assertLess(max(better), 1.05, better)
 
+    def test_only_the_first_windows(self):
+        path, printed = self.imatrix(flags=["--ctx", 50, "--windows", 2])
+        self.assertIn("in 2 windows of 50 tokens", printed)
+        self.assertEqual(read_gguf(path)[0]["imatrix.chunk_count"], 2)
+        self.assertEqual(self.entries(path)["output.weight"][2][0], 2 * 51)  # with a begin token each
+        few = self.ok("perplexity", "nano", "--file", self.tmp / "imatrix.gguf.txt", "--special", "--ctx", 50,
+                      "--windows", 2)
+        self.assertIn(b"over 100 tokens", few)
+
     def test_special_tokens_are_read_if_asked(self):
         text = self.write("t.txt", nano_text("train", 10, seed=5))
         plain = self.ok("imatrix", "nano", "--file", text, "--out", self.tmp / "a.gguf").decode()
@@ -165,7 +174,8 @@ class ImatrixTest(FathomTest):
         text, out = self.write("t.txt", "What is 2 + 3?"), self.tmp / "out.gguf"
         run = ["--file", text, "--out", out]
         self.refuse("imatrix", "nano", "--file", self.tmp / "none.txt", "--out", out, names=["none.txt"])
-        self.refuse("imatrix", "nano", "--file", self.write("empty.txt", ""), "--out", out, names=["empty.txt", "two tokens"])
+        self.refuse("imatrix", "nano", "--file", self.write("empty.txt", ""), "--out", out,
+                    names=["empty.txt", "two tokens"])
         self.refuse("imatrix", DATA / "qwen2", *run, names=["tokenizer"])
         self.refuse("imatrix", "nano", *run, "--compute", "int8", names=["--compute", "int8", "auto, f32 or bf16"])
         self.refuse("imatrix", "nano", "--file", text, "--out", self.tmp / "no" / "x.gguf", names=["no/x.gguf"])
@@ -190,7 +200,8 @@ class ImatrixTest(FathomTest):
 
     def test_quantize_refuses_what_is_no_imatrix(self):
         out = self.tmp / "out.gguf"
-        self.refuse("quantize", "nano", out, "--type", "q4_0", "--imatrix", self.write("x", "not an imatrix"), names=["begins with", "GGUF"])
+        text = self.write("x", "not an imatrix")
+        self.refuse("quantize", "nano", out, "--type", "q4_0", "--imatrix", text, names=["begins with", "GGUF"])
         nano, = write_model(NANO, self.tmp / "nano.gguf")
         self.refuse("quantize", "nano", out, "--type", "q4_0", "--imatrix", nano, names=["general.type", "imatrix"])
         self.assertEqual([p.name for p in self.tmp.glob("out.gguf*")], [])

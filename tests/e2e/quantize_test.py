@@ -85,8 +85,8 @@ class QuantizeTest(FathomTest):
 
     def test_keep(self):
         out = self.tmp / "nano.gguf"
-        self.quantize("nano", out, "--type", "q4_0", "--keep", "blk.2.ffn_down_exps.weight=bf16", "--keep", "blk.2.*=q8_0",
-                      "--keep", "*.attn_output.weight=q5_1", "--output-type", "f16", "--token-embedding-type", "q4_1")
+        self.quantize("nano", out, "--type", "q4_0", "--keep", "blk.2.ffn_down_exps.weight=bf16",
+                      "--keep", "blk.2.*=q8_0", "--keep", "*.attn_output.weight=q5_1", "--output-type", "f16", "--token-embedding-type", "q4_1")
         kinds = {name: kind for name, (kind, _, _) in read_gguf(out)[1].items()}
         for name, kind in {"blk.2.ffn_down_exps": "bf16", "blk.2.attn_output": "q8_0", "blk.2.ffn_up_exps": "q8_0",
                            "blk.3.attn_output": "q5_1", "blk.3.ffn_up_exps": "q4_0", "output": "f16",

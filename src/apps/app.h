@@ -35,6 +35,7 @@ Action add_chat_render(CLI::App& program, CLI::App*& command);
 Action add_doctor(CLI::App& program, CLI::App*& command);
 Action add_eval(CLI::App& program, CLI::App*& command);
 Action add_generate(CLI::App& program, CLI::App*& command);
+Action add_imatrix(CLI::App& program, CLI::App*& command);
 Action add_info(CLI::App& program, CLI::App*& command);
 Action add_logits(CLI::App& program, CLI::App*& command);
 Action add_perplexity(CLI::App& program, CLI::App*& command);

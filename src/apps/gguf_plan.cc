@@ -131,6 +131,7 @@ Result<WeightView> HuggingFacePlan::matrix(const std::string& name) {
 void HuggingFacePlan::add_matrix(std::string name, const WeightView& w,
                                  std::vector<int64_t> shape) {
   PlannedTensor t{.name = std::move(name), .shape = std::move(shape), .source_type = w.dtype};
+  t.matrices = {w.data};
   t.read_row = [w](int64_t row, float* out) { read_row(w, row, out); };
   if (w.dtype != DType::kF8E4M3) t.raw = {w.data, static_cast<std::size_t>(w.bytes())};
   plan_.tensors.push_back(std::move(t));
@@ -179,6 +180,7 @@ Status HuggingFacePlan::add_experts(const std::string& from, const std::string& 
     PlannedTensor t{.name = fmt::format("{}{}.weight", to, stem),
                     .shape = {experts_, rows, experts[0].cols},
                     .source_type = experts[0].dtype};
+    for (const WeightView& w : experts) t.matrices.push_back(w.data);
     t.read_row = [experts = std::move(experts), rows](int64_t row, float* out) {
       read_row(experts[static_cast<std::size_t>(row / rows)], row % rows, out);
     };
@@ -203,6 +205,7 @@ Status HuggingFacePlan::add_split_kv_b(const std::string& from, const std::strin
   values.read_row = [=](int64_t row, float* out) {
     read_row(w, row / v * (nope + v) + nope + row % v, out);
   };
+  k.matrices = values.matrices = {w.data};
   plan_.tensors.push_back(std::move(k));
   plan_.tensors.push_back(std::move(values));
   return {};
@@ -350,6 +353,8 @@ Result<GgufPlan> plan_from_gguf(const ModelFiles& files) {
     const std::byte* data = tensor.data.data();
     const DType type = tensor.dtype;
     const int64_t cols = t.cols(), bytes = dtype_row_bytes(type, cols);
+    const int64_t stack = name.find("_exps.") != std::string::npos ? t.shape[0] : 1;
+    for (int64_t i = 0; i < stack; ++i) t.matrices.push_back(data + i * (t.rows() / stack) * bytes);
     t.read_row = [=](int64_t row, float* out) {
       quant::decode(type, data + row * bytes, cols, out);
     };

@@ -25,6 +25,9 @@ struct PlannedTensor {
   std::function<void(int64_t row, float* out)> read_row;
   // All values as the input stores them, where it has them in this order; else empty.
   std::span<const std::byte> raw;
+  // Where the matrices start that the model multiplies with: one, or one for each entry of a stack
+  // of experts. What a model computes is so traced back to the tensor's name (`fathom imatrix`).
+  std::vector<const std::byte*> matrices;
 
   int64_t cols() const { return shape.back(); }
   int64_t rows() const;

@@ -10,9 +10,9 @@
 namespace fathom {
 namespace {
 
-constexpr std::array<AddCommand, 12> kCommands = {
-    add_run,  add_info,       add_tokenize, add_chat_render, add_generate, add_logits,
-    add_eval, add_perplexity, add_doctor,   add_bench,       add_quantize, add_version,
+constexpr std::array<AddCommand, 13> kCommands = {
+    add_run,        add_info,   add_tokenize, add_chat_render, add_generate, add_logits,  add_eval,
+    add_perplexity, add_doctor, add_bench,    add_quantize,    add_imatrix,  add_version,
 };
 
 // Output that did not reach its file (a full disk) is a failure, even where the command succeeded.

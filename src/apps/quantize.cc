@@ -268,6 +268,21 @@ Result<std::vector<GgufTensorInfo>> choose_types(const GgufPlan& plan, Settings&
   return tensors;
 }
 
+// The progress line ends with it: tables come after.
+Status write_tensors(const GgufPlan& plan, const std::vector<GgufTensorInfo>& tensors,
+                     Quantizer& quantizer, GgufWriter& writer) {
+  int64_t total = 0, done = 0;
+  for (const PlannedTensor& t : plan.tensors) total += t.rows() * t.cols() * 4;
+  Progress progress("quantize", total, "B");
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const PlannedTensor& t = plan.tensors[i];
+    FATHOM_TRY_STATUS(quantizer.write(t, tensors[i].type, writer,
+                                      [&](int64_t bytes) { progress.set(done + bytes, t.name); }));
+    done += t.rows() * t.cols() * 4;
+  }
+  return {};
+}
+
 Status run(const Options& o) {
   FATHOM_TRY(Settings settings, read_settings(o));
   FATHOM_TRY(const std::string path, resolve_model(o.in));
@@ -285,16 +300,8 @@ Status run(const Options& o) {
   plan.metadata.set_u32("general.file_type", settings.recipe->gguf_type);
   plan.metadata.set_u32("general.quantization_version", kQuantizationVersion);
   FATHOM_TRY(const auto writer, GgufWriter::create(o.out, plan.metadata, tensors));
-  int64_t total = 0, done = 0;
-  for (const PlannedTensor& t : plan.tensors) total += t.rows() * t.cols() * 4;
-  Progress progress("quantize", total, "B");
   Quantizer quantizer(o.threads, importance ? &*importance : nullptr);
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const PlannedTensor& t = plan.tensors[i];
-    FATHOM_TRY_STATUS(quantizer.write(t, tensors[i].type, *writer,
-                                      [&](int64_t bytes) { progress.set(done + bytes, t.name); }));
-    done += t.rows() * t.cols() * 4;
-  }
+  FATHOM_TRY_STATUS(write_tensors(plan, tensors, quantizer, *writer));
   FATHOM_TRY_STATUS(writer->finish());
   print_table(tensors, o.out, writer->file_bytes());
   return {};

@@ -55,6 +55,22 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
   return {};
 }
 
+// The MTP module on the first `rows` rows of a chunk that starts at `first`.
+struct MtpChunk {
+  int64_t first = 0, rows = 0;
+  std::span<const int32_t> tokens;  // all
+  std::span<const int32_t> pages;
+  TensorView hidden;
+};
+TensorView run_mtp(const Model& model, const ModelContext& context, const KvCache& cache,
+                   const MtpChunk& chunk) {
+  StepBuilder builder;
+  builder.add(chunk.tokens.subspan(static_cast<std::size_t>(chunk.first) + 1,
+                                   static_cast<std::size_t>(chunk.rows)),
+              chunk.first, PositionClass::kPrompt, chunk.pages);
+  return model.mtp_forward(context, builder.step(cache), chunk.hidden.row_range(0, chunk.rows));
+}
+
 }  // namespace
 
 Status score_tokens(const Model& model, Ops& ops, std::span<const int32_t> tokens,
@@ -82,15 +98,30 @@ Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> t
           std::span<const int32_t> pages, const TensorView& hidden) -> Status {
         const int64_t rows = std::min(hidden.rows, last - first);
         if (rows <= 0) return {};
-        StepBuilder builder;
-        builder.add(
-            tokens.subspan(static_cast<std::size_t>(first) + 1, static_cast<std::size_t>(rows)),
-            first, PositionClass::kPrompt, pages);
-        const TensorView mtp =
-            model.mtp_forward(context, builder.step(cache), hidden.row_range(0, rows));
+        const TensorView mtp = run_mtp(
+            model, context, cache,
+            {.first = first, .rows = rows, .tokens = tokens, .pages = pages, .hidden = hidden});
         const TensorView logits = context.workspace.f32(rows, model.info().vocab_size);
         model.logits(context, mtp, logits);
         return sink(first, logits);
+      });
+}
+
+Status trace_tokens(const Model& model, Ops& ops, std::span<const int32_t> tokens,
+                    const ScoreOptions& options, const LogitsSink& sink) {
+  const auto last = static_cast<int64_t>(tokens.size()) - 1;
+  return run_chunks(
+      model, ops, tokens, options,
+      [&](const ModelContext& context, int64_t first, const KvCache& cache,
+          std::span<const int32_t> pages, const TensorView& hidden) -> Status {
+        const TensorView logits = context.workspace.f32(hidden.rows, model.info().vocab_size);
+        model.logits(context, hidden, logits);
+        FATHOM_TRY_STATUS(sink(first, logits));
+        const int64_t rows = std::min(hidden.rows, last - first);
+        if (model.info().mtp_layers == 0 || rows <= 0) return {};
+        run_mtp(model, context, cache,
+                {.first = first, .rows = rows, .tokens = tokens, .pages = pages, .hidden = hidden});
+        return {};
       });
 }
 

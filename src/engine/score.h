@@ -1,5 +1,5 @@
 // Scoring of given tokens: the logits of every position, without sampling. For `fathom logits`,
-// perplexity and tests.
+// perplexity, importance matrices and tests.
 #pragma once
 
 #include <cstdint>
@@ -32,5 +32,10 @@ Status score_tokens(const Model& model, Ops& ops, std::span<const int32_t> token
 // there are tokens − 1 rows. An error if the model has no MTP module.
 Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                         const ScoreOptions& options, const LogitsSink& sink);
+
+// score_tokens, and the MTP module as well, if there is one: everything that the model has runs.
+// For decorators of `ops` that look on.
+Status trace_tokens(const Model& model, Ops& ops, std::span<const int32_t> tokens,
+                    const ScoreOptions& options, const LogitsSink& sink);
 
 }  // namespace fathom

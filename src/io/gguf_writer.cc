@@ -195,7 +195,11 @@ GgufWriter::~GgufWriter() {
 
 Error GgufWriter::failed(std::string_view what) const {
   const int e = errno;
-  const auto code = e == ENOENT ? ErrorCode::kNotFound : ErrorCode::kInvalidArgument;
+  // A full or failing disk is no fault of the path that was given.
+  const bool machine = e == ENOSPC || e == EDQUOT || e == EFBIG || e == EIO;
+  const auto code = machine       ? ErrorCode::kUnavailable
+                    : e == ENOENT ? ErrorCode::kNotFound
+                                  : ErrorCode::kInvalidArgument;
   return {code, fmt::format("{}: cannot {}: {}", temporary_, what, std::strerror(e))};
 }
 

@@ -8,8 +8,8 @@ import subprocess
 
 from support import BINARY, DATA, ENVIRONMENT, NANO, FathomTest, main, read_safetensors
 
-COMMANDS = ["run", "info", "tokenize", "chat-render", "generate", "logits", "eval", "perplexity", "bench", "quantize",
-            "doctor", "version"]
+COMMANDS = ["run", "info", "tokenize", "chat-render", "generate", "logits", "eval", "perplexity", "doctor",
+            "bench", "quantize", "imatrix", "version"]
 
 
 class HelpTest(FathomTest):

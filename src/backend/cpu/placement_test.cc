@@ -2,6 +2,8 @@
 #include "backend/cpu/placement.h"
 
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <set>
@@ -156,6 +158,24 @@ TEST(Placement, EveryThreadHasAProcessorOfThisMachine) {
     EXPECT_EQ(p.processors.size(), static_cast<std::size_t>(threads));
     for (const int processor : p.processors) EXPECT_TRUE(processors.contains(processor));
   }
+}
+
+TEST(BindMemory, MakesTheNodeTheFirstChoiceAndNotTheOnlyOne) {
+  const auto t = read_topology();
+  ASSERT_TRUE(t.has_value()) << t.error().message;
+  const int node = t->nodes[0].index;
+  const Status bound = bind_memory(node);
+  if (!bound) GTEST_SKIP() << bound.error().message;  // containers and emulators may forbid it
+  int policy = -1;
+  unsigned long nodes[64] = {};
+  constexpr int kBits = 64 * sizeof(unsigned long);
+  ASSERT_EQ(
+      ::syscall(SYS_get_mempolicy, &policy, nodes, static_cast<unsigned long>(kBits), nullptr, 0ul),
+      0);
+  // linux/mempolicy.h: MPOL_PREFERRED 1, MPOL_PREFERRED_MANY 5. MPOL_BIND (2) would end a process
+  // for which the node is too small.
+  EXPECT_TRUE(policy == 1 || policy == 5) << policy;
+  EXPECT_NE(nodes[node / 64] >> (node % 64) & 1, 0u);
 }
 
 TEST(BindMemory, RefusesANodeThatIsNotThere) {

@@ -117,10 +117,10 @@ void ComputeFlags::add_to(CLI::App& command) {
       ->check(CLI::Range(1, limits::kMaxThreads));
   command.add_option(
       "--numa", numa,
-      "Where threads run, on machines with several memory nodes: off (default: wherever the system "
-      "puts them), spread (each on a core of its own, evenly over the nodes; weights that are not "
-      "in the system's cache yet come to the node that first computes with them), or a node's "
-      "number (its cores, and its memory first)");
+      "Where threads run on machines of several memory nodes (others ignore it): off (default: "
+      "wherever the system puts them), spread (each on a core of its own, evenly over the nodes; "
+      "weights that are not in the system's cache yet come to the node that first computes with "
+      "them), or a node's number (its cores, and its memory first)");
   command
       .add_option("--compute,--act", compute,
                   "Precision of matrix inputs: auto (int8 for quantised weights, f32 for others), "

@@ -61,9 +61,10 @@ class NumaTest(FathomTest):
                 self.assertEqual((done.returncode, done.stdout), (0, expected.stdout))
 
     def test_it_reaches_the_threads(self):
+        bench = ["bench", DATA / "deepseek_v3", "-t", 1, "-p", 4, "-n", 0, "--repeats", 1, "--json"]
         for flags, words in [([], ", 1 thread)"), (["--numa", "spread"], ", 1 pinned thread)")]:
-            done = self.ok("bench", DATA / "deepseek_v3", "-t", 1, "-p", 4, "-n", 0, "--repeats", 1, "--json", *flags)
-            self.assertIn(words, json.loads(done)["backend"])
+            done = fathom(*bench, *flags, environment=self.TWO_NODES)
+            self.assertIn(words, json.loads(done.stdout)["backend"])
 
     def test_what_it_refuses(self):
         for value, words in [("none", ["--numa 'none'", "spread", "number"]), ("-1", ["--numa '-1'"]),

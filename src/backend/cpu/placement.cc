@@ -92,6 +92,8 @@ Result<Placement> place_threads(const Topology& topology, const PlacementArgs& a
   for (const Slots& n : nodes) cores += n.cores;
   out.threads =
       args.threads > 0 ? args.threads : std::max(1, std::min(args.default_threads, cores));
+  // Threads that cannot move have to wait for whoever else wants their core, and gain nothing here.
+  if (topology.nodes.size() == 1) return out;
   const std::vector<int> count = threads_by_node(nodes, out.threads);
   for (std::size_t n = 0; n < nodes.size(); ++n) {
     const std::vector<int>& p = nodes[n].processors;

@@ -41,7 +41,7 @@ struct Placement {
 };
 
 // Cores get a thread each before any gets a second one, and hardware threads of a core are used
-// before any is shared. Errors: no node of that number.
+// before any is shared. On a machine of one node nothing is pinned. Errors: no node of that number.
 Result<Placement> place_threads(const Topology& topology, const PlacementArgs& args);
 
 }  // namespace fathom::cpu

@@ -68,8 +68,9 @@ Result<Numa> parse_numa(std::string_view text) {
   if (text == "off") return Numa{};
   if (text == "spread") return Numa{.mode = Numa::Mode::kSpread};
   Numa numa{.mode = Numa::Mode::kNode};
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, numa.node);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [stop, error] = std::from_chars(begin, end, numa.node);
   if (error == std::errc() && stop == end && numa.node >= 0) return numa;
   return invalid_argument(
       fmt::format("--numa '{}': expected off, spread or the number of a memory node (fathom doctor "

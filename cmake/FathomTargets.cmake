@@ -34,13 +34,15 @@ function(fathom_library NAME)
   endif()
 endfunction()
 
+set(FATHOM_TEST_TIMEOUT 300 CACHE STRING "Seconds that one unit test may take")
+
 # fathom_test(NAME SOURCES...): a GoogleTest executable; every TEST is a ctest.
 function(fathom_test NAME)
   add_executable(${NAME} ${ARGN})
   target_link_libraries(${NAME} PRIVATE fathom_flags GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${NAME} PRIVATE FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   gtest_discover_tests(${NAME} TEST_PREFIX "${NAME}." DISCOVERY_TIMEOUT 60
-                       PROPERTIES TIMEOUT 300)
+                       PROPERTIES TIMEOUT ${FATHOM_TEST_TIMEOUT})
 endfunction()
 
 # fathom_fuzzer(NAME SOURCE DEPS...): a libFuzzer executable fuzz_NAME.

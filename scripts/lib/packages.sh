@@ -15,14 +15,16 @@ packages_lint=(clang-format-19 clang-tidy-19)
 # Version 19 by name: the newest that both systems have. Debian's plain clang is 14, which refuses
 # C++20 that g++ 12 takes (lambdas that capture structured bindings).
 packages_fuzz=(clang-19 libclang-rt-19-dev)
+# The arm64 libraries themselves are unpacked beside the build (scripts/test_arm.sh).
+packages_arm=(g++-aarch64-linux-gnu qemu-user)
 
 # packages_of SET...: the names in the sets, one a line.
 packages_of() {
   local set name
   for set in "$@"; do
     case "$set" in
-      build | test | bench | lint | fuzz) ;;
-      *) echo "no package set '$set'; there are: build test bench lint fuzz" >&2; return 1 ;;
+      build | test | bench | lint | fuzz | arm) ;;
+      *) echo "no package set '$set'; there are: build test bench lint fuzz arm" >&2; return 1 ;;
     esac
     local -n names="packages_$set"
     for name in "${names[@]}"; do echo "$name"; done
@@ -87,6 +89,6 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   case "$command" in
     list) shift; packages_of "$@" ;;
     install) shift; install_packages "$@" ;;
-    *) echo "usage: $0 list|install SET...   (sets: build test bench lint fuzz)" >&2; exit 2 ;;
+    *) echo "usage: $0 list|install SET...   (sets: build test bench lint fuzz arm)" >&2; exit 2 ;;
   esac
 fi

@@ -8,8 +8,10 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "backend/cpu/topology.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/thread_pool.h"
 #include "io/encoded_weights.h"
 #include "io/gguf_files.h"
 #include "tokenizer/gguf_spec.h"
@@ -109,8 +111,16 @@ int exit_code(const Error& error) {
 }
 
 void ComputeFlags::add_to(CLI::App& command) {
-  command.add_option("-t,--threads", threads, "Threads to compute with (default: all CPUs)")
+  command
+      .add_option("-t,--threads", threads,
+                  "Threads to compute with (default: one per physical core)")
       ->check(CLI::Range(1, limits::kMaxThreads));
+  command.add_option(
+      "--numa", numa,
+      "Where threads run on machines of several memory nodes (others ignore it): off (default: "
+      "wherever the system puts them), spread (each on a core of its own, evenly over the nodes; "
+      "weights that are not in the system's cache yet come to the node that first computes with "
+      "them), or a node's number (its cores, and its memory first)");
   command
       .add_option("--compute,--act", compute,
                   "Precision of matrix inputs: auto (int8 for quantised weights, f32 for others), "
@@ -131,9 +141,22 @@ DType ComputeFlags::kv_type(const Model& model) const {
   return model.info().block_quantized ? DType::kBF16 : DType::kF32;
 }
 
+Result<cpu::Placement> ComputeFlags::placement() const {
+  FATHOM_TRY(const cpu::Numa wanted, cpu::parse_numa(numa));
+  // hwloc takes milliseconds to start: only who asks pays for it.
+  cpu::Topology topology;
+  if (wanted.mode != cpu::Numa::Mode::kOff) {
+    FATHOM_TRY(topology, cpu::read_topology());
+  }
+  return cpu::place_threads(
+      topology, {.numa = wanted, .threads = threads, .default_threads = default_thread_count()});
+}
+
 Result<CpuOpsOptions> ComputeFlags::options() const {
+  FATHOM_TRY(cpu::Placement place, placement());
   CpuOpsOptions o;
-  o.threads = threads;
+  o.threads = place.threads;
+  o.processors = std::move(place.processors);
   o.compute = compute == "bf16"  ? ComputeType::kBF16
               : compute == "f32" ? ComputeType::kF32
                                  : ComputeType::kAuto;
@@ -161,6 +184,12 @@ std::optional<ChatFamily> model_chat_family(const ModelFiles& files) {
 }
 
 Result<LoadedModel> load(const std::string& model, const ComputeFlags& compute) {
+  FATHOM_TRY(const cpu::Placement place, compute.placement());
+  if (place.memory_node >= 0) {
+    // Containers may forbid it. The threads run on the node all the same.
+    if (const Status bound = cpu::bind_memory(place.memory_node); !bound)
+      fmt::print(stderr, "fathom: note: --numa {}: {}\n", compute.numa, bound.error().message);
+  }
   FATHOM_TRY(const std::string path, resolve_model(model));
   LoadedModel out;
   FATHOM_TRY(out.files, open_model_files(path));
@@ -171,7 +200,9 @@ Result<LoadedModel> load(const std::string& model, const ComputeFlags& compute) 
   FATHOM_TRY(out.model, load_model(out.files));
   FATHOM_TRY(out.tokenizer, open_tokenizer(out.files, out.model->info().vocab_size));
   out.chat_family = model_chat_family(out.files);
-  page_in(*out.files.weights);
+  // One thread would bring all pages to its own node; the first step brings them to where they are
+  // used.
+  if (place.nodes < 2) page_in(*out.files.weights);
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/placement.h"
 #include "base/result.h"
 #include "chat/chat.h"
 #include "io/model_files.h"
@@ -44,12 +45,15 @@ Action add_run(CLI::App& program, CLI::App*& command);
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
 
-// The flags of every command that computes: --threads, --compute, --kv.
+// The flags of every command that computes: --threads, --numa, --compute, --kv.
 struct ComputeFlags {
   int threads = 0;
+  std::string numa = "off";
   std::string compute = "auto";
   std::string kv = "auto";
   void add_to(CLI::App& command);
+  // Where --numa puts the threads on this machine.
+  Result<cpu::Placement> placement() const;
   Result<CpuOpsOptions> options() const;
   // The cache's type for `model`.
   DType kv_type(const Model& model) const;
@@ -65,6 +69,7 @@ struct LoadedModel {
   std::optional<ChatFamily> chat_family;  // none if nothing fits
 };
 // Opens MODEL, checks it and, on a terminal, shows progress while its pages come in from the disk.
+// With --numa N its memory is taken from that node.
 Result<LoadedModel> load(const std::string& model, const ComputeFlags& compute);
 // The family whose prompts the model was trained on; nullopt if none is recognised.
 std::optional<ChatFamily> model_chat_family(const ModelFiles& files);

@@ -82,7 +82,7 @@ Status run(const Options& o) {
   if (tests.empty()) return invalid_argument("bench: -p and -n are both 0, nothing to measure");
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
   CpuOps ops(ops_options);
-  FATHOM_TRY(const auto machine, BenchMachine::create(ops.num_threads()));
+  FATHOM_TRY(const auto machine, BenchMachine::create(ops.num_threads(), ops_options.processors));
   const auto begin = std::chrono::steady_clock::now();
   FATHOM_TRY(const BenchModel bench, open_model(o, machine->pool()));
   BenchReport report{.model = bench.files.name,

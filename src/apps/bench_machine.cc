@@ -12,8 +12,9 @@ double BenchMachine::Arithmetic::best() const {
   return samples.empty() ? 0 : *std::max_element(samples.begin(), samples.end());
 }
 
-Result<std::unique_ptr<BenchMachine>> BenchMachine::create(int threads) {
-  std::unique_ptr<BenchMachine> machine(new BenchMachine(threads));
+Result<std::unique_ptr<BenchMachine>> BenchMachine::create(int threads,
+                                                           std::vector<int> processors) {
+  std::unique_ptr<BenchMachine> machine(new BenchMachine(threads, std::move(processors)));
   FATHOM_TRY(machine->read_probe_, cpu::ReadProbe::create(machine->pool_));
   for (const cpu::ArithmeticProbe& probe : cpu::arithmetic_probes())
     machine->arithmetic_.push_back({.probe = probe, .samples = {}});

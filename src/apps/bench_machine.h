@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/probes/probes.h"
@@ -23,8 +24,8 @@ class BenchMachine {
     double best() const;
   };
 
-  // Measures everything once.
-  static Result<std::unique_ptr<BenchMachine>> create(int threads);
+  // Measures everything once. Threads and processors as ThreadPool takes them.
+  static Result<std::unique_ptr<BenchMachine>> create(int threads, std::vector<int> processors);
 
   // The fastest patterns and instructions again; about a tenth of a second.
   void probe_again();
@@ -40,7 +41,7 @@ class BenchMachine {
   int64_t read_buffer_bytes() const { return read_probe_->bytes(); }
 
  private:
-  explicit BenchMachine(int threads) : pool_(threads) {}
+  BenchMachine(int threads, std::vector<int> processors) : pool_(threads, std::move(processors)) {}
 
   ThreadPool pool_;
   std::unique_ptr<cpu::ReadProbe> read_probe_;

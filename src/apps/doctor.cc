@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "apps/app.h"
+#include "backend/cpu/topology.h"
 #include "base/thread_pool.h"
 
 namespace fathom {
@@ -27,7 +28,11 @@ std::string proc_value(const char* path, std::string_view key) {
 
 // Instruction sets that matter for matrix products, as the kernel reports them.
 std::string cpu_features() {
+#if defined(__aarch64__)
+  std::istringstream words(proc_value("/proc/cpuinfo", "Features"));
+#else
   std::istringstream words(proc_value("/proc/cpuinfo", "flags"));
+#endif
   std::string found;
   for (std::string word; words >> word;) {
     for (const char* wanted : {"sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_vnni",
@@ -51,6 +56,17 @@ std::string cgroup_limit() {
                      std::strtod(value.c_str(), nullptr) * 1e-9);
 }
 
+// Memory nodes, with what --numa has to choose from.
+std::string nodes(const cpu::Topology& topology) {
+  std::string out;
+  for (const cpu::Topology::Node& n : topology.nodes) {
+    out +=
+        fmt::format("{}node {} with {} core{} and {:.1f} GB", out.empty() ? "" : "; ", n.index,
+                    n.cores, n.cores == 1 ? "" : "s", static_cast<double>(n.memory_bytes) * 1e-9);
+  }
+  return out;
+}
+
 Status run() {
   utsname system{};
   ::uname(&system);
@@ -60,6 +76,8 @@ Status run() {
   fmt::print("cpu       {}\n", proc_value("/proc/cpuinfo", "model name"));
   fmt::print("          {} of {} processors usable; {}\n", default_thread_count(),
              ::sysconf(_SC_NPROCESSORS_CONF), cpu_features());
+  const auto topology = cpu::read_topology();
+  fmt::print("numa      {}\n", topology ? nodes(*topology) : topology.error().message);
   fmt::print("memory    {} in all, {} available{}\n", gib(proc_value("/proc/meminfo", "MemTotal")),
              gib(proc_value("/proc/meminfo", "MemAvailable")), cgroup_limit());
   const bool nvidia = std::filesystem::exists("/proc/driver/nvidia/version");

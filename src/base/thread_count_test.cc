@@ -2,6 +2,7 @@
 #include "base/thread_count.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -11,10 +12,11 @@
 namespace fathom {
 namespace {
 
-// A directory with the files of a machine.
+// A directory with the files of a machine. ctest runs each test in a process of its own, side by
+// side.
 class Machine {
  public:
-  Machine() : root_(::testing::TempDir() + "/machine") {
+  Machine() : root_(::testing::TempDir() + "/machine." + std::to_string(::getpid())) {
     std::filesystem::remove_all(root_);
     std::filesystem::create_directories(root_);
   }

@@ -6,7 +6,10 @@
 
 #include <chrono>
 #include <numeric>
+#include <thread>
 #include <vector>
+
+#include "base/thread_count.h"
 
 namespace fathom {
 namespace {
@@ -105,6 +108,31 @@ TEST(ThreadPoolTest, ComesAndGoes) {
     if (i % 3 != 0) pool.parallel_for(3, [&](int64_t task, int) { ++runs[task]; });
     for (const int64_t r : runs) EXPECT_EQ(r, i % 3 != 0);
   }
+}
+
+TEST(ThreadPoolTest, PinsItsThreadsAndLetsTheCallerGo) {
+  const std::vector<int> before = allowed_processors();
+  ASSERT_FALSE(before.empty());
+  const std::vector<int> wanted = {before.back(), before.front()};
+  {
+    ThreadPool pool(3, wanted);
+    // Threads take what is left of each other's tasks: all are asked for, few may answer.
+    std::vector<std::vector<int>> seen(3);
+    pool.parallel_for(300, [&](int64_t, int thread) {
+      seen[static_cast<std::size_t>(thread)] = allowed_processors();
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    });
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      if (!seen[i].empty()) {
+        EXPECT_EQ(seen[i], std::vector<int>{wanted[i % 2]}) << "thread " << i;
+      }
+    }
+    EXPECT_EQ(allowed_processors(), std::vector<int>{wanted[0]});
+  }
+  EXPECT_EQ(allowed_processors(), before);
+  // A processor that is not there leaves its thread where it was.
+  ThreadPool pool(1, {100'000});
+  EXPECT_EQ(allowed_processors(), before);
 }
 
 TEST(ThreadPoolTest, DefaultCountIsAtLeastOne) { EXPECT_GE(default_thread_count(), 1); }

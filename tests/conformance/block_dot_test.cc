@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -165,6 +166,15 @@ TEST_P(BlockDotTest, ThePortableOneIsTheProductOfTheDecodedWeights) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, BlockDotTest, testing::ValuesIn(kTypes),
                          [](const auto& test) { return std::string(dtype_name(test.param)); });
+
+// scripts/test_arm.sh says which kernel each emulated processor must get: without that, a kernel
+// that is never chosen would pass every test.
+TEST(BlockDotKernels, TheBestOfThisProcessorComesFirst) {
+  ASSERT_FALSE(block_dot_kernels().empty());
+  EXPECT_STREQ(block_dot_kernels().back().name, "portable");
+  if (const char* best = std::getenv("FATHOM_EXPECT_KERNEL"); best != nullptr)
+    EXPECT_STREQ(block_dot_kernels().front().name, best);
+}
 
 TEST(QuantizeRow, RoundsToNearestEvenWithTheLargestAt127) {
   std::vector<float> x(160, 0.0f);

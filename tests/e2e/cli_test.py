@@ -6,7 +6,7 @@ import re
 import struct
 import subprocess
 
-from support import BINARY, DATA, ENVIRONMENT, NANO, FathomTest, main, read_safetensors
+from support import BINARY, DATA, ENVIRONMENT, NANO, FathomTest, fathom, main, read_safetensors
 
 COMMANDS = ["run", "info", "tokenize", "chat-render", "generate", "logits", "eval", "perplexity", "doctor",
             "bench", "quantize", "imatrix", "version"]
@@ -34,6 +34,50 @@ class HelpTest(FathomTest):
         self.assertTrue(doctor.startswith(version.strip()))
         for word in ["cpu ", "memory ", "gpu ", "compute ", "threads", str(NANO)]:
             self.assertIn(word, doctor)
+
+
+class NumaTest(FathomTest):
+    """--numa on this machine and on one that hwloc makes up."""
+
+    # Two nodes of two cores; memory-only nodes and others do not matter to the command line.
+    TWO_NODES = {**ENVIRONMENT, "HWLOC_SYNTHETIC": "NUMANode:2 Core:2 PU:1"}
+
+    def generate(self, *flags, **options):
+        tokens = self.write("ids.txt", "0 5 6 7")
+        return fathom("generate", DATA / "deepseek_v3", "--tokens", tokens, "-n", 4, "--print-ids", *flags,
+                      **options)
+
+    def test_the_answer_does_not_depend_on_it(self):
+        expected = self.generate()
+        self.assertEqual(expected.returncode, 0)
+        for flags in (["--numa", "off"], ["--numa", "spread"], ["--numa", "spread", "-t", 3]):
+            with self.subTest(flags):
+                done = self.generate(*flags)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                self.assertEqual(done.stdout, expected.stdout)
+        for flags in (["--numa", "spread"], ["--numa", 1], ["--numa", 0, "-t", 3]):
+            with self.subTest(flags, nodes=2):
+                done = self.generate(*flags, environment=self.TWO_NODES)
+                self.assertEqual((done.returncode, done.stdout), (0, expected.stdout))
+
+    def test_it_reaches_the_threads(self):
+        bench = ["bench", DATA / "deepseek_v3", "-t", 1, "-p", 4, "-n", 0, "--repeats", 1, "--json"]
+        for flags, words in [([], ", 1 thread)"), (["--numa", "spread"], ", 1 pinned thread)")]:
+            done = fathom(*bench, *flags, environment=self.TWO_NODES)
+            self.assertIn(words, json.loads(done.stdout)["backend"])
+
+    def test_what_it_refuses(self):
+        for value, words in [("none", ["--numa 'none'", "spread", "number"]), ("-1", ["--numa '-1'"]),
+                             ("7", ["--numa 7", "0, 1"]), ("99999999999", ["--numa '99999999999'"])]:
+            with self.subTest(value):
+                done = self.generate(f"--numa={value}", environment=self.TWO_NODES)
+                self.assertEqual((done.returncode, done.stdout), (2, b""))
+                for word in words:
+                    self.assertIn(word, done.stderr.decode())
+
+    def test_doctor_shows_the_nodes(self):
+        text = fathom("doctor", environment=self.TWO_NODES).stdout.decode()
+        self.assertRegex(text, r"(?m)^numa +node 0 with 2 cores and .* GB; node 1 with 2 cores and .* GB$")
 
 
 class RunTest(FathomTest):

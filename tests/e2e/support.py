@@ -29,10 +29,10 @@ def limit_memory():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def fathom(*args, stdin=b"", timeout=120, **options):
+def fathom(*args, stdin=b"", timeout=120, environment=ENVIRONMENT, **options):
     """Runs the program; returns the CompletedProcess with bytes in stdout and stderr."""
     return subprocess.run([BINARY, *map(str, args)], input=stdin, capture_output=True, timeout=timeout,
-                          env=ENVIRONMENT, preexec_fn=limit_memory, **options)
+                          env=environment, preexec_fn=limit_memory, **options)
 
 
 class FathomTest(unittest.TestCase):

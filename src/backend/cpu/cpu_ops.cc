@@ -26,11 +26,12 @@ const float* f32_data(const WeightView& w) {
 }  // namespace
 
 CpuOps::CpuOps(const CpuOpsOptions& options)
-    : pool_(options.threads > 0 ? options.threads : default_thread_count()),
+    : pool_(options.threads > 0 ? options.threads : default_thread_count(), options.processors),
       compute_(options.compute),
       block_dot_(cpu::block_dot_kernels().front().function),
-      description_(fmt::format("cpu ({}, {}, {} thread{})", cpu::target_name(),
+      description_(fmt::format("cpu ({}, {}, {}{} thread{})", cpu::target_name(),
                                cpu::block_dot_kernels().front().name, pool_.num_threads(),
+                               options.processors.empty() ? "" : " pinned",
                                pool_.num_threads() == 1 ? "" : "s")) {}
 
 CpuOps::Inputs CpuOps::inputs(const TensorView& x, const WeightView& weight) {

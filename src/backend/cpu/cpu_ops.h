@@ -23,7 +23,8 @@ enum class ComputeType : uint8_t {
 };
 
 struct CpuOpsOptions {
-  int threads = 0;  // 0 = default_thread_count()
+  int threads = 0;              // 0 = default_thread_count()
+  std::vector<int> processors;  // of the threads (ThreadPool); empty = the system's choice
   ComputeType compute = ComputeType::kAuto;
 };
 

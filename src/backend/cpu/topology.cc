@@ -1,8 +1,11 @@
 #include "backend/cpu/topology.h"
 
+#include <fmt/format.h>
 #include <hwloc.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <memory>
 
@@ -15,6 +18,10 @@ struct FreeTopology {
   void operator()(hwloc_topology* t) const { hwloc_topology_destroy(t); }
 };
 using TopologyPointer = std::unique_ptr<hwloc_topology, FreeTopology>;
+struct FreeBitmap {
+  void operator()(hwloc_bitmap_t b) const { hwloc_bitmap_free(b); }
+};
+using BitmapPointer = std::unique_ptr<hwloc_bitmap_s, FreeBitmap>;
 
 Result<TopologyPointer> load_topology() {
   hwloc_topology_t raw = nullptr;
@@ -25,10 +32,10 @@ Result<TopologyPointer> load_topology() {
   if (hwloc_topology_load(raw) != 0)
     return internal_error("hwloc cannot read this machine's topology");
   // Leave out what this process is not bound to; harmless if the system does not say.
-  hwloc_bitmap_t bound = hwloc_bitmap_alloc();
-  if (hwloc_get_cpubind(raw, bound, HWLOC_CPUBIND_PROCESS) == 0 && hwloc_bitmap_iszero(bound) == 0)
-    hwloc_topology_restrict(raw, bound, 0);
-  hwloc_bitmap_free(bound);
+  const BitmapPointer bound(hwloc_bitmap_alloc());
+  if (hwloc_get_cpubind(raw, bound.get(), HWLOC_CPUBIND_PROCESS) == 0 &&
+      hwloc_bitmap_iszero(bound.get()) == 0)
+    hwloc_topology_restrict(raw, bound.get(), 0);
   return topology;
 }
 
@@ -49,18 +56,35 @@ void read_caches(hwloc_topology_t t, Topology& out) {
   }
 }
 
+// The processors of a core, or of what stands for one.
+Topology::Core read_core(hwloc_const_cpuset_t processors, int node) {
+  Topology::Core core{.processor = hwloc_bitmap_first(processors), .node = node};
+  for (int p = hwloc_bitmap_next(processors, core.processor); p >= 0;
+       p = hwloc_bitmap_next(processors, p))
+    core.siblings.push_back(p);
+  return core;
+}
+
 void read_nodes(hwloc_topology_t t, Topology& out) {
+  // Some virtual machines tell processors but no cores: take each for one.
+  const hwloc_obj_type_t type =
+      hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_CORE) > 0 ? HWLOC_OBJ_CORE : HWLOC_OBJ_PU;
+  const BitmapPointer seen(hwloc_bitmap_alloc());
   const int nodes = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_NUMANODE);
   for (int i = 0; i < nodes; ++i) {
     const hwloc_obj_t node = hwloc_get_obj_by_type(t, HWLOC_OBJ_NUMANODE, static_cast<unsigned>(i));
-    if (weight(node->cpuset) == 0) continue;  // memory without processors: of an accelerator
+    // Memory without processors, or with those of a node before it: of an accelerator, or a second
+    // kind of memory.
+    if (weight(node->cpuset) == 0 || hwloc_bitmap_intersects(node->cpuset, seen.get()) != 0)
+      continue;
+    hwloc_bitmap_or(seen.get(), seen.get(), node->cpuset);
     Topology::Node n{.index = static_cast<int>(node->os_index),
                      .memory_bytes = static_cast<int64_t>(node->attr->numanode.local_memory)};
     const int index = static_cast<int>(out.nodes.size());
     hwloc_obj_t core = nullptr;
-    while ((core = hwloc_get_next_obj_inside_cpuset_by_type(t, node->cpuset, HWLOC_OBJ_CORE,
-                                                            core)) != nullptr) {
-      out.cores.push_back({.processor = hwloc_bitmap_first(core->cpuset), .node = index});
+    while ((core = hwloc_get_next_obj_inside_cpuset_by_type(t, node->cpuset, type, core)) !=
+           nullptr) {
+      out.cores.push_back(read_core(core->cpuset, index));
       ++n.cores;
     }
     out.nodes.push_back(n);
@@ -88,15 +112,21 @@ Result<Topology> read_topology() {
   read_nodes(t, out);
   read_caches(t, out);
   if (out.nodes.empty()) return internal_error("hwloc finds no memory node with processors");
-  if (out.cores.empty()) {
-    // Some virtual machines tell processors but no cores: take each for one.
-    for (int i = 0; i < out.processors; ++i) {
-      const hwloc_obj_t p = hwloc_get_obj_by_type(t, HWLOC_OBJ_PU, static_cast<unsigned>(i));
-      out.cores.push_back({.processor = static_cast<int>(p->os_index), .node = 0});
-    }
-    out.nodes[0].cores = out.processors;
-  }
   return out;
+}
+
+Status bind_memory(int node) {
+  FATHOM_TRY(const TopologyPointer topology, load_topology());
+  const hwloc_obj_t found =
+      hwloc_get_numanode_obj_by_os_index(topology.get(), static_cast<unsigned>(node));
+  if (found == nullptr) return not_found(fmt::format("no memory node {}", node));
+  // Not HWLOC_MEMBIND_STRICT: a full node would end the process.
+  if (hwloc_set_membind(topology.get(), found->nodeset, HWLOC_MEMBIND_BIND,
+                        HWLOC_MEMBIND_BYNODESET | HWLOC_MEMBIND_THREAD) != 0) {
+    return internal_error(fmt::format("the system does not take memory from node {} first: {}",
+                                      node, std::strerror(errno)));
+  }
+  return {};
 }
 
 int64_t available_memory_bytes() {

@@ -3,7 +3,7 @@
 //   block_dot/TYPE/KERNEL/SHAPE/ROWS   products with block-quantised weights: every type, every
 //                                      instruction set that this machine has
 //   dot_rows/TYPE/SHAPE/ROWS           products with float weights
-//   attend/…, attend_row/…             attention over the cache of one sequence
+//   attend/…                           attention over the cache of one sequence
 //   quantize_row, rms_norm, silu_mul   element by element
 //
 // GB/s counts what has to come from memory: weights, or the cache's rows, or inputs and outputs.
@@ -228,15 +228,20 @@ void count_attention(benchmark::State& state, DType type, const AttendShape& s, 
       benchmark::Counter(per_second(keys * queries, state), benchmark::Counter::kIsRate);
 }
 
-void bench_attend(benchmark::State& state, const AttendKernel& kernel, const AttendShape& s,
-                  int64_t keys) {
-  const Cache cache(DType::kBF16, s, keys);
+void bench_attend(benchmark::State& state, DType type, const AttendShape& s, int64_t keys) {
+  const Cache cache(type, s, keys);
+  const AttendKernel& kernel = attend_kernel({.dtype = type,
+                                              .page_tokens = cache.view().page_tokens,
+                                              .key_dim = s.key_dim,
+                                              .value_dim = s.value_dim});
   const Rows q(s.queries, s.key_dim), out(s.queries, s.value_dim);
   std::vector<AttendQuery> queries;
   for (int i = 0; i < s.queries; ++i)
     queries.push_back({.q = q.row(i), .num_keys = keys, .out = out.get()[i]});
   const AttendRows rows{.data = reinterpret_cast<const uint8_t*>(cache.view().data),
                         .pages = cache.pages().data(),
+                        .dtype = type,
+                        .page_tokens = cache.view().page_tokens,
                         .page_stride_bytes = cache.view().page_stride_bytes,
                         .row_bytes = cache.view().row_bytes(),
                         .key_dim = s.key_dim,
@@ -245,14 +250,14 @@ void bench_attend(benchmark::State& state, const AttendKernel& kernel, const Att
   struct alignas(64) Line {
     float values[16];
   };
-  std::vector<Line> panel(static_cast<std::size_t>(s.key_dim) / 2);
+  std::vector<Line> panel(static_cast<std::size_t>(s.key_dim));
   std::vector<Line> memory(2 * static_cast<std::size_t>(s.value_dim + 2));
   const auto state_at = [&](std::size_t i) {
     Line* const first = &memory[i * static_cast<std::size_t>(s.value_dim + 2)];
     return AttendState{first[0].values, first[1].values, first[2].values};
   };
   const AttendState total = state_at(0), next = state_at(1);
-  auto* const packed = reinterpret_cast<uint16_t*>(panel.data());
+  auto* const packed = reinterpret_cast<std::byte*>(panel.data());
   for (auto step : state) {
     kernel.pack(queries.data(), s.queries, s.key_dim, 0.05f, packed);
     for (int64_t begin = 0; begin < keys; begin += kAttendChunk) {
@@ -264,25 +269,7 @@ void bench_attend(benchmark::State& state, const AttendKernel& kernel, const Att
     kernel.finish(queries.data(), s.queries, s.value_dim, total);
     benchmark::ClobberMemory();
   }
-  count_attention(state, DType::kBF16, s, keys, s.queries);
-}
-
-void bench_attend_row(benchmark::State& state, DType type, const AttendShape& s, int64_t keys) {
-  const Cache cache(type, s, keys);
-  const Rows q(1, s.key_dim), out(1, s.value_dim);
-  for (auto step : state) {
-    attend_row({.q = q.row(0),
-                .kv = cache.view(),
-                .pages = cache.pages(),
-                .num_keys = keys,
-                .key_dim = s.key_dim,
-                .value_offset = s.value_offset,
-                .value_dim = s.value_dim,
-                .scale = 0.05f,
-                .out = out.get()[0]});
-    benchmark::ClobberMemory();
-  }
-  count_attention(state, type, s, keys, 1);
+  count_attention(state, type, s, keys, s.queries);
 }
 
 // Kernels on one row of `cols` elements.
@@ -347,14 +334,11 @@ void register_products() {
 }
 
 void register_attention() {
-  const AttendKernel* kernel = attend_kernel();
   for (const AttendShape& s : kAttendShapes) {
     for (const int64_t keys : {512, 4096, 16384}) {
-      if (kernel != nullptr)
-        add(fmt::format("attend/{}/{}", s.name, keys), bench_attend, *kernel, s, keys);
       for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0})
-        add(fmt::format("attend_row/{}/{}/{}", s.name, dtype_name(type), keys), bench_attend_row,
-            type, s, keys);
+        add(fmt::format("attend/{}/{}/{}", s.name, dtype_name(type), keys), bench_attend, type, s,
+            keys);
     }
   }
 }

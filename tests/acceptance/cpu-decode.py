@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fixtures import QUICK  # noqa: E402
-from speed import LITE, SMALL, alternate, available, finish, peers, save  # noqa: E402
+from speed import LITE, ROUNDS, SMALL, alternate, available, finish, peers, save  # noqa: E402
 
 CASES = [(SMALL, kind) for kind in ("q8_0", "q4_0", "q4_k", "q6_k", "bf16")] + [(LITE, "q4_k")]
 if QUICK:
@@ -18,7 +18,7 @@ for shape, kind in CASES:
     if not available(shape):
         failures.append(f"{shape} {kind}: not enough memory")
         continue
-    speeds, answers = alternate(shape, kind, 1 if QUICK else 3, p=0, n=4 if QUICK else 32)
+    speeds, answers = alternate(shape, kind, 1 if QUICK else ROUNDS, p=0, n=4 if QUICK else 32)
     share = statistics.median(a["results"][0]["share_of_read_bandwidth"] for a in answers)
     best = max((v for k, v in speeds.items() if k != "fathom"), default=0)
     need = 1.2 if kind == "q8_0" else 1.0

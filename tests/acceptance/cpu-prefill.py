@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fixtures import QUICK  # noqa: E402
-from speed import LITE, SMALL, alternate, available, finish, peers, save  # noqa: E402
+from speed import LITE, ROUNDS, SMALL, alternate, available, finish, peers, save  # noqa: E402
 
 CASES = [(SMALL, kind, n) for kind in ("q8_0", "q4_0", "q4_k") for n in (256, 1024)] + [(LITE, "q4_k", 256), (LITE, "q4_k", 1024)]
 if QUICK:
@@ -17,7 +17,7 @@ for shape, kind, n in CASES:
     if not available(shape):
         failures.append(f"{shape} {kind}: not enough memory")
         continue
-    speeds, answers = alternate(shape, kind, 1 if QUICK or shape == LITE else 2, p=n, n=0)
+    speeds, answers = alternate(shape, kind, 1 if QUICK or shape == LITE else ROUNDS, p=n, n=0)
     share = statistics.median(a["results"][0].get("share_of_int8_peak", 0) for a in answers)
     others = {k: v for k, v in speeds.items() if k != "fathom"}
     print(f"{shape} {kind} {n}: " + ", ".join(f"{k} {v:.1f}" for k, v in speeds.items()) +

@@ -15,6 +15,8 @@ from fixtures import QUICK, fathom
 DIR = os.environ.get("FATHOM_BENCH_DIR", "/tmp/fathom-bench")
 PEERS = os.environ.get("PEERS", "")
 THREADS = 2
+# Alternating runs of each case; fewer where time is short.
+ROUNDS = int(os.environ.get("FATHOM_BENCH_ROUNDS", "3"))
 SMALL, LITE = "r1-distill-qwen-1.5b", "v2-lite"
 LITE_BYTES = 11 << 30
 
@@ -53,14 +55,16 @@ def peers():
 
 
 def peer_speed(binary, shape, kind, prefill, decode):
-    """tokens/s of one llama-bench run."""
+    """tokens/s of one llama-bench run; None if it fails."""
     file = path(shape, kind)
     if not os.path.exists(file):
         skip(f"{file} is missing (docs/benchmarks.md says how it is made)")
-    out = subprocess.run([binary, "-m", file, "-p", str(prefill), "-n", str(decode), "-t", str(THREADS), "-r", "1",
-                          "-o", "json"], capture_output=True, text=True, check=True, timeout=900).stdout
-    rows = json.loads(out[out.index("["):])
-    return rows[0]["avg_ts"]
+    done = subprocess.run([binary, "-m", file, "-p", str(prefill), "-n", str(decode), "-t", str(THREADS), "-r", "1",
+                           "-o", "json"], capture_output=True, text=True, timeout=900)
+    if done.returncode != 0:
+        print(f"{binary} failed with {done.returncode}: {done.stderr.strip()[-200:]}", flush=True)
+        return None
+    return json.loads(done.stdout[done.stdout.index("["):])[0]["avg_ts"]
 
 
 def alternate(shape, kind, rounds, **flags):
@@ -72,8 +76,10 @@ def alternate(shape, kind, rounds, **flags):
         answers.append(bench(shape, kind, r=1, **flags))
         speeds["fathom"].append(answers[-1]["results"][0]["tokens_per_second"]["median"])
         for name, binary in found.items():
-            speeds[name].append(peer_speed(binary, shape, kind, flags.get("p", 0), flags.get("n", 0)))
-    return {name: statistics.median(v) for name, v in speeds.items()}, answers
+            speed = peer_speed(binary, shape, kind, flags.get("p", 0), flags.get("n", 0))
+            if speed is not None:
+                speeds[name].append(speed)
+    return {name: statistics.median(v) for name, v in speeds.items() if v}, answers
 
 
 def save(name, rows):

@@ -23,8 +23,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 // At most a vector of all queries.
 using DF = hn::CappedTag<float, kAttendQueries>;
 using VF = hn::Vec<DF>;
-constexpr int64_t kBlock = 32;  // keys unpacked at once: with their values they fill a first-level
-                                // cache at 128 channels
+constexpr int64_t kMaxBlock = 32;  // keys unpacked at once
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int64_t lanes() { return static_cast<int64_t>(hn::Lanes(DF())); }
@@ -165,7 +164,20 @@ HWY_INLINE void add_all_values(const float* weights, const float* rescale, const
     add_values<Q, 1>(weights, rescale, values + c, stride, n, acc + c, channels);
 }
 
-// The keys and values of up to kBlock rows, values padded to whole vectors.
+// Values that are a part of the keys, as in MLA's latent.
+bool values_in_keys(const AttendRows& rows) {
+  const int64_t inside = rows.value_offset - rows.key_offset;
+  return inside >= 0 && inside + padded(rows.value_dim) <= rows.key_dim;
+}
+
+// Keys unpacked at once, so that they and their values stay in a first-level cache.
+int64_t block_keys(const AttendRows& rows) {
+  const int64_t floats =
+      padded(rows.key_dim) + (values_in_keys(rows) ? 0 : padded(rows.value_dim));
+  return floats <= 256 ? kMaxBlock : kMaxBlock / 2;
+}
+
+// The keys and values of up to kMaxBlock rows, values padded to whole vectors.
 struct Unpacked {
   const float* keys = nullptr;
   const float* values = nullptr;
@@ -174,13 +186,12 @@ struct Unpacked {
 
 Unpacked unpack_block(const AttendRows& rows, const std::byte* first, int64_t n) {
   static thread_local std::vector<float> scratch;
-  const int64_t inside = rows.value_offset - rows.key_offset;
-  const bool shared = inside >= 0 && inside + padded(rows.value_dim) <= rows.key_dim;
+  const bool shared = values_in_keys(rows);
   const int64_t key_stride = padded(rows.key_dim);
   const int64_t value_stride = shared ? key_stride : padded(rows.value_dim);
-  scratch.resize(static_cast<size_t>(kBlock * (key_stride + (shared ? 0 : value_stride))));
+  scratch.resize(static_cast<size_t>(kMaxBlock * (key_stride + (shared ? 0 : value_stride))));
   float* const keys = scratch.data();
-  float* const values = shared ? keys + inside : keys + kBlock * key_stride;
+  float* const values = shared ? keys + (rows.value_offset - rows.key_offset) : keys + kMaxBlock * key_stride;
   for (int64_t j = 0; j < n; ++j) {
     const std::byte* row = first + j * rows.row_bytes;
     unpack(rows, row, rows.key_offset, rows.key_dim, keys + j * key_stride);
@@ -196,7 +207,7 @@ void block(const AttendRows& rows, const AttendQuery* queries, int count, const 
                           rows.pages[first / rows.page_tokens] * rows.page_stride_bytes +
                           first % rows.page_tokens * rows.row_bytes;
   const Unpacked u = unpack_block(rows, data, n);
-  HWY_ALIGN float scores[kBlock * kAttendQueries], left[kAttendQueries] = {},
+  HWY_ALIGN float scores[kMaxBlock * kAttendQueries], left[kAttendQueries] = {},
       rescale[kAttendQueries];
   int64_t v = 0;
   for (; v + lanes() < count; v += 2 * lanes())
@@ -221,9 +232,10 @@ void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const 
   std::fill_n(state.sum, kAttendQueries, 0.0f);
   std::fill_n(state.acc, kAttendQueries * padded(rows.value_dim), 0.0f);
   // Where blocks begin follows from the position alone.
+  const int64_t keys = block_keys(rows);
   for (int64_t first = begin; first < end;) {
     const int64_t in_page = rows.page_tokens - first % rows.page_tokens;
-    const int64_t n = std::min({kBlock - first % kBlock, in_page, end - first});
+    const int64_t n = std::min({keys - first % keys, in_page, end - first});
     block(rows, queries, count, reinterpret_cast<const float*>(panel), first, n, state);
     first += n;
   }

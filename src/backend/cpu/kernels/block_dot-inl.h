@@ -478,12 +478,19 @@ inline Rows rows_of(const BlockDotArgs& a, int64_t n, int64_t width, int64_t fir
 }
 
 template <class Format, int M>
-inline void multiply_rest(int64_t rows, const Panel* panels, int64_t first, int64_t count,
+inline void multiply_some(int64_t rows, const Panel* panels, int64_t first, int64_t count,
                           int64_t cols, const Int8Row* x, F32* c) {
   if constexpr (M > 0) {
     if (rows == M) return multiply_chunk<Format, M>(panels, first, count, cols, x, c);
-    multiply_rest<Format, M - 1>(rows, panels, first, count, cols, x, c);
+    multiply_some<Format, M - 1>(rows, panels, first, count, cols, x, c);
   }
+}
+
+// How many of `left` rows to take at once: the last two portions are even, since a small one would
+// not keep the units busy.
+inline int64_t next_rows(int64_t left) {
+  if (left <= kRows) return left;
+  return left < 2 * kRows ? (left + 1) / 2 : kRows;
 }
 
 // Asks for the next strip of a matrix while the present one is computed: its rows are read side by
@@ -650,11 +657,11 @@ void strip(const BlockDotArgs& a, const Int8Row* x, int64_t m, float* const* y, 
       }
       prefetcher.advance();
     }
-    int64_t i = 0;
-    for (; i + kRows <= m; i += kRows)
-      multiply_chunk<Format, kRows>(panels, first, count, a.cols, x + i, c + 2 * i);
-    if (i < m)
-      multiply_rest<Format, kRows - 1>(m - i, panels, first, count, a.cols, x + i, c + 2 * i);
+    for (int64_t i = 0; i < m;) {
+      const int64_t rows = next_rows(m - i);
+      multiply_some<Format, kRows>(rows, panels, first, count, a.cols, x + i, c + 2 * i);
+      i += rows;
+    }
   }
   for (int64_t i = 0; i < m; ++i)
     __builtin_memcpy(y[i] + n, c + 2 * i, static_cast<unsigned long>(width) * sizeof(float));

@@ -41,7 +41,8 @@ struct AttendState {
 };
 
 struct AttendKernel {
-  // Queries, times `scale`, as the kernel takes them. panel: [key_dim * 16] floats, 64-byte aligned.
+  // Queries, times `scale`, as the kernel takes them. panel: [key_dim * 16] floats, 64-byte
+  // aligned.
   void (*pack)(const AttendQuery* queries, int count, int64_t key_dim, float scale,
                std::byte* panel);
   // The state of keys [begin, end), within one chunk.

@@ -86,8 +86,7 @@ HWY_INLINE void score_keys(const float* panel, const float* keys, int64_t stride
     }
   }
   for (int k = 0; k < K; ++k)
-    for (int v = 0; v < V; ++v)
-      hn::Store(sum[k][v], df, scores + k * kAttendQueries + v * lanes());
+    for (int v = 0; v < V; ++v) hn::Store(sum[k][v], df, scores + k * kAttendQueries + v * lanes());
 }
 
 template <int V>
@@ -103,8 +102,7 @@ void score_block(const float* panel, const float* keys, int64_t stride, int64_t 
 
 // Scores become weights relative to the new maximum; rescale[query]: what everything before is
 // worth by now. left[query]: how many of the keys it sees.
-void soften(int64_t n, const float* left, float* scores, const AttendState& state,
-            float* rescale) {
+void soften(int64_t n, const float* left, float* scores, const AttendState& state, float* rescale) {
   const DF df;
   for (int64_t v = 0; v < kAttendQueries; v += lanes()) {
     const VF seen = hn::Load(df, left + v), old = hn::Load(df, state.max + v);
@@ -131,8 +129,8 @@ void soften(int64_t n, const float* left, float* scores, const AttendState& stat
   }
 }
 
-// acc[q][c] = acc[q][c] · rescale[q] + Σ_j weights[j][q] · values[j][c], for Q queries and C vectors
-// of channels.
+// acc[q][c] = acc[q][c] · rescale[q] + Σ_j weights[j][q] · values[j][c], for Q queries and C
+// vectors of channels.
 template <int Q, int C>
 HWY_INLINE void add_values(const float* weights, const float* rescale, const float* values,
                            int64_t stride, int64_t n, float* acc, int64_t acc_stride) {
@@ -172,8 +170,7 @@ bool values_in_keys(const AttendRows& rows) {
 
 // Keys unpacked at once, so that they and their values stay in a first-level cache.
 int64_t block_keys(const AttendRows& rows) {
-  const int64_t floats =
-      padded(rows.key_dim) + (values_in_keys(rows) ? 0 : padded(rows.value_dim));
+  const int64_t floats = padded(rows.key_dim) + (values_in_keys(rows) ? 0 : padded(rows.value_dim));
   return floats <= 256 ? kMaxBlock : kMaxBlock / 2;
 }
 
@@ -191,12 +188,12 @@ Unpacked unpack_block(const AttendRows& rows, const std::byte* first, int64_t n)
   const int64_t value_stride = shared ? key_stride : padded(rows.value_dim);
   scratch.resize(static_cast<size_t>(kMaxBlock * (key_stride + (shared ? 0 : value_stride))));
   float* const keys = scratch.data();
-  float* const values = shared ? keys + (rows.value_offset - rows.key_offset) : keys + kMaxBlock * key_stride;
+  float* const values =
+      shared ? keys + (rows.value_offset - rows.key_offset) : keys + kMaxBlock * key_stride;
   for (int64_t j = 0; j < n; ++j) {
     const std::byte* row = first + j * rows.row_bytes;
     unpack(rows, row, rows.key_offset, rows.key_dim, keys + j * key_stride);
-    if (!shared)
-      unpack(rows, row, rows.value_offset, rows.value_dim, values + j * value_stride);
+    if (!shared) unpack(rows, row, rows.value_offset, rows.value_dim, values + j * value_stride);
   }
   return {keys, values, key_stride, value_stride};
 }
@@ -208,7 +205,7 @@ void block(const AttendRows& rows, const AttendQuery* queries, int count, const 
                           first % rows.page_tokens * rows.row_bytes;
   const Unpacked u = unpack_block(rows, data, n);
   HWY_ALIGN float scores[kMaxBlock * kAttendQueries], left[kAttendQueries] = {},
-      rescale[kAttendQueries];
+                                                      rescale[kAttendQueries];
   int64_t v = 0;
   for (; v + lanes() < count; v += 2 * lanes())
     score_block<2>(panel + v, u.keys, u.key_stride, rows.key_dim, n, scores + v);

@@ -10,8 +10,8 @@ namespace {
 
 constexpr int kQ = kAttendQueries;
 constexpr int64_t kAttendPage = 64;  // the only page_tokens it takes
-constexpr int kKeys = 8;    // keys side by side
-constexpr int kAhead = 16;  // keys between what is computed and what is asked for
+constexpr int kKeys = 8;             // keys side by side
+constexpr int kAhead = 16;           // keys between what is computed and what is asked for
 
 inline __m512 bf16_dot(__m512 acc, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);

@@ -9,12 +9,12 @@ extern const AttendKernel kAttendAny;
 extern const AttendKernel kAttendAvx512Bf16;
 
 const AttendKernel& attend_kernel(const AttendNeeds& needs) {
-  // Only where the instruction is fast: on two cores of a Xeon of 2023 vdpbf16ps does 170 Gflop/s, plain
-  // float32 350; on a Zen 4 448 against 230 (`fathom bench` prints both).
+  // Only where the instruction is fast: on two cores of a Xeon of 2023 vdpbf16ps does 170 Gflop/s,
+  // plain float32 350; on a Zen 4 448 against 230 (`fathom bench` prints both).
   static const bool supported =
-      __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bf16");
+      __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16");
   const bool fits = needs.dtype == DType::kBF16 && needs.page_tokens == 64 &&
                     needs.key_dim % 2 == 0 && needs.value_dim % 32 == 0;
   return supported && fits ? kAttendAvx512Bf16 : kAttendAny;

@@ -218,8 +218,7 @@ struct RowSumsOf {
 // Two groups in the lanes of a vector: elements 0–15 of both, then 16–31 of both.
 struct SplitGroups {
   static FourVectors inputs(const int8_t* q) {
-    return {two16(q, q + 32), two16(q + 16, q + 48), two16(q + 64, q + 96),
-            two16(q + 80, q + 112)};
+    return {two16(q, q + 32), two16(q + 16, q + 48), two16(q + 64, q + 96), two16(q + 80, q + 112)};
   }
   static void sums(const FourVectors& w, const FourVectors& x, __m256i* z) {
     for (int v = 0; v < 2; ++v)

@@ -106,18 +106,28 @@ def goes_on(ours, ids, theirs):
     return theirs.startswith(ours.decode(ids).rstrip("\N{REPLACEMENT CHARACTER}"))
 
 
+def lacks_at(ours, prompt_ids, ids, k, theirs):
+    """How far below fathom's best logit after ids[:k] the first other token is that `theirs` goes on with."""
+    choices = ours.best(prompt_ids + ids[:k])
+    for logit, token in choices:
+        if k < len(ids) and token == ids[k]:
+            continue
+        # An end has no text: then theirs must be at its end, too.
+        ended = token in ours.ends
+        if theirs == ours.decode(ids[:k]) if ended else goes_on(ours, ids[:k] + [token], theirs):
+            return choices[0][0] - logit
+    return float("inf")
+
+
 def parting(ours, prompt_ids, ids, theirs):
     """(index of the first other token, how far below fathom's best logit the token of `theirs` is)."""
     k = 0
     while k < len(ids) and goes_on(ours, ids[:k + 1], theirs):
         k += 1
-    choices = ours.best(prompt_ids + ids[:k])
-    for logit, token in choices[1:]:
-        # An end has no text: then theirs must be at its end, too.
-        ended = token in ours.ends
-        if theirs == ours.decode(ids[:k]) if ended else goes_on(ours, ids[:k] + [token], theirs):
-            return k, choices[0][0] - logit
-    return k, float("inf")
+    # Texts may part a token later than tokens do: " around" begins as " " does.
+    places = [(lacks_at(ours, prompt_ids, ids, j, theirs), j) for j in (k, k - 1) if j >= 0]
+    lacks, where = min(places)
+    return where, lacks
 
 
 def compare(ours, label, margin, prompts, count, theirs):

@@ -287,6 +287,15 @@ constexpr int64_t kAhead = 1024;
 template <class Format>
 inline constexpr int64_t kBytesOf128 = Format::kBlockBytes * 128 / Format::kBlockElements;
 
+// Asks for what follows `block` in the first kRowCount rows at p.
+template <class Format, int kRowCount>
+inline void ask_ahead(const uint8_t* p, Streams streams, int64_t block) {
+  const uint8_t* ahead = p + block * kBytesOf128<Format> + kAhead;
+  for (int64_t i = 0; i < kRowCount; ++i)
+    for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
+      __builtin_prefetch(ahead + i * streams + line, 0, 3);
+}
+
 // Blocks [first, first + count) of four rows at p and of those behind them, row by row: memory
 // is read in its order. Adds to c[r] what the kLanes rows give with the inputs x[r].
 template <class Format, int M>
@@ -302,10 +311,7 @@ inline void multiply_rows(const uint8_t* p, Streams streams, int64_t first, int6
       typename Sums::Inputs in[M];
       for (int r = 0; r < M; ++r) in[r] = Sums::inputs(x[r].q + (first + b) * kInputBlock);
       Sums::template four_rows<M>(row, streams.apart, first + b, in, parts[b][j], fours[b][j]);
-      const uint8_t* ahead = row + (first + b) * kBytesOf128<Format> + kAhead;
-      for (int i = 0; i < 4; ++i)
-        for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
-          __builtin_prefetch(ahead + i * streams.apart + line, 0, 3);
+      ask_ahead<Format, 4>(row, streams, first + b);
     }
   }
   for (int64_t b = 0; b < count; ++b) {
@@ -337,10 +343,7 @@ inline void multiply_side_by_side(const uint8_t* p, Streams streams, int64_t fir
     } else {
       multiply_direct<Format, M>(p, streams, b, rest, in, c, 1);
     }
-    const uint8_t* ahead = p + b * kBytesOf128<Format> + kAhead;
-    for (int64_t i = 0; i < kLanes; ++i)
-      for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
-        __builtin_prefetch(ahead + i * streams + line, 0, 3);
+    ask_ahead<Format, kLanes>(p, streams, b);
   }
 }
 

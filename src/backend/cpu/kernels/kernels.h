@@ -6,11 +6,10 @@
 // "Determinism").
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 
-#include "ops/kv_pages.h"
 #include "tensor/weight_view.h"
 
 namespace fathom::cpu {

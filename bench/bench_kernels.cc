@@ -24,6 +24,7 @@
 #include "backend/cpu/kernels/attend.h"
 #include "backend/cpu/kernels/block_dot.h"
 #include "backend/cpu/kernels/kernels.h"
+#include "ops/kv_pages.h"
 #include "tensor/dtype.h"
 
 namespace fathom::cpu {
@@ -175,6 +176,9 @@ void bench_dot_rows(benchmark::State& state, DType type, const Shape& s, int64_t
 }
 
 // What one KV head's queries read: `queries` heads over the same keys and values.
+// Tokens of a cache page: what the engine uses.
+constexpr int64_t kPageTokens = 64;
+
 struct AttendShape {
   const char* name;
   int64_t row_elements, key_dim, value_offset, value_dim;
@@ -199,14 +203,14 @@ constexpr AttendShape kAttendShapes[] = {{.name = "gqa128",
 class Cache {
  public:
   Cache(DType type, const AttendShape& s, int64_t keys) {
-    const int64_t pages = keys / kAttendPage;
-    const int64_t page_bytes = kAttendPage * dtype_row_bytes(type, s.row_elements);
+    const int64_t pages = keys / kPageTokens;
+    const int64_t page_bytes = kPageTokens * dtype_row_bytes(type, s.row_elements);
     for (int64_t i = 0; i < pages; ++i) pages_.push_back(static_cast<int32_t>(i));
     std::shuffle(pages_.begin(), pages_.end(), std::mt19937(3));
     // Read only, whatever the view allows.
     view_ = {.data = const_cast<std::byte*>(memory()),
              .dtype = type,
-             .page_tokens = kAttendPage,
+             .page_tokens = kPageTokens,
              .page_stride_bytes = page_bytes,
              .row_elements = s.row_elements};
   }

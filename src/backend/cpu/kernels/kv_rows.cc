@@ -1,4 +1,5 @@
 // Rows of the KV cache in its storage types.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -32,9 +33,13 @@ void decode_kv_slice(DType type, const std::byte* row, int64_t offset, int64_t e
     return quant::decode(type, row + offset * bytes, elements, out);
   }
   const auto* blocks = reinterpret_cast<const quant::BlockQ8_0*>(row);
-  for (int64_t i = 0; i < elements; ++i) {
+  for (int64_t i = 0; i < elements;) {
     const quant::BlockQ8_0& block = blocks[(offset + i) / quant::kBlock];
-    out[i] = f16_to_f32(block.d) * static_cast<float>(block.qs[(offset + i) % quant::kBlock]);
+    const int64_t first = (offset + i) % quant::kBlock;
+    const int64_t count = std::min<int64_t>(quant::kBlock - first, elements - i);
+    const float d = f16_to_f32(block.d);
+    for (int64_t j = 0; j < count; ++j) out[i + j] = d * static_cast<float>(block.qs[first + j]);
+    i += count;
   }
 }
 

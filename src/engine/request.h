@@ -3,11 +3,26 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/sampler.h"
 
 namespace fathom {
+
+// What the answer must look like; enforced by masking tokens while sampling.
+struct ConstraintSpec {
+  enum class Kind : uint8_t {
+    kNone,
+    kJsonObject,  // any JSON object
+    kJsonSchema,  // text: the schema
+    kToolCalls,   // text: the tools and their form (grammar/tool_calls.h)
+  };
+  Kind kind = Kind::kNone;
+  std::string text;
+  // Empty: from the first token on. Otherwise behind the first of these tokens (</think>).
+  std::vector<int32_t> starts_after;
+};
 
 struct Request {
   std::vector<int32_t> prompt;  // at least one token
@@ -18,6 +33,9 @@ struct Request {
   int64_t max_tokens = 0;            // of the whole answer, `emitted` included; at least one
   std::vector<int32_t> stop_tokens;  // end the answer; the stop token itself is reported
   int top_logprobs = -1;             // < 0: no logprobs
+  ConstraintSpec constraint;
+  std::string tenant;    // cached prompts are shared within a tenant only
+  int32_t priority = 0;  // the larger goes first
 };
 
 enum class FinishReason : uint8_t {

@@ -1,3 +1,5 @@
+// Engine: requests in and out. Which rows run is engine_schedule.cc's part, what comes of them
+// engine_step.cc's.
 #include "engine/engine.h"
 
 #include <fmt/format.h>
@@ -8,34 +10,35 @@
 
 namespace fathom {
 
-std::span<const int32_t> Engine::Sequence::pending() const {
-  const auto from = static_cast<std::size_t>(computed);
-  if (computed < prompt_size()) return std::span(request.prompt).subspan(from);
-  return std::span(answer).subspan(from - request.prompt.size());
-}
-
-PositionClass Engine::Sequence::pending_class() const {
-  return computed < prompt_size() ? PositionClass::kPrompt : PositionClass::kGenerated;
-}
-
 Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache)
-    : model_(model), ops_(ops), options_(options), cache_(std::move(cache)) {
+    : model_(model),
+      ops_(ops),
+      options_(options),
+      cache_(std::make_unique<KvCache>(std::move(cache))),
+      prefix_cache_(*cache_) {
   FATHOM_CHECK(options.max_sequences > 0 && options.max_batch_tokens > 0 &&
                options.prefill_chunk > 0)
       << options.max_sequences << " " << options.max_batch_tokens << " " << options.prefill_chunk;
 }
 
+Engine::~Engine() = default;
+
 Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                                                const EngineOptions& options) {
   EngineOptions o = options;
   if (o.cache_tokens <= 0) o.cache_tokens = model.info().max_context_tokens;
+  if (o.context_tokens <= 0) o.context_tokens = o.cache_tokens;
+  o.context_tokens = std::min(o.context_tokens, o.cache_tokens);
+  if (model.info().mtp_layers == 0) o.speculate_up_to = 0;
   FATHOM_TRY(KvCache cache,
              KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens, o.kv_type));
   return std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
 }
 
-Result<uint64_t> Engine::submit(Request request) {
-  const int64_t vocab = model_.info().vocab_size;
+namespace {
+
+Status check_request(const Request& request, const ModelInfo& info, int64_t context) {
+  const int64_t vocab = info.vocab_size;
   if (request.prompt.empty())
     return invalid_argument("the prompt is empty, expected a token or more");
   for (const auto* ids : {&request.prompt, &request.emitted}) {
@@ -51,7 +54,6 @@ Result<uint64_t> Engine::submit(Request request) {
                                         request.top_logprobs, limits::kMaxTopLogprobs));
   }
   const auto prompt = static_cast<int64_t>(request.prompt.size());
-  const int64_t context = context_tokens();
   if (prompt >= context) {
     return invalid_argument(fmt::format(
         "the prompt has {} tokens, expected fewer than {} (the context)", prompt, context));
@@ -60,123 +62,85 @@ Result<uint64_t> Engine::submit(Request request) {
     return invalid_argument(
         fmt::format("max_tokens is {}, expected 1 or more", request.max_tokens));
   }
+  return {};
+}
+
+}  // namespace
+
+Result<uint64_t> Engine::submit(Request request) {
+  const int64_t context = context_tokens();
+  FATHOM_TRY_STATUS(check_request(request, model_.info(), context));
+  const auto prompt = static_cast<int64_t>(request.prompt.size());
   request.max_tokens = std::min(request.max_tokens, context - prompt);
   if (static_cast<int64_t>(request.emitted.size()) >= request.max_tokens)
     return invalid_argument("the answer to go on with is already complete");
-  Sequence s;
-  s.id = next_id_++;
-  s.answer = request.emitted;
-  s.request = std::move(request);
-  waiting_.push_back(std::move(s));
-  return waiting_.back().id;
+  if (waiting() >= options_.max_waiting) {
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("{} requests are waiting, expected fewer than {}: try again later",
+                             waiting(), options_.max_waiting)};
+  }
+  auto s = std::make_unique<Sequence>();
+  if (request.constraint.kind != ConstraintSpec::Kind::kNone) {
+    if (!options_.constraints)
+      return invalid_argument("this engine takes no constraints on answers");
+    FATHOM_TRY(s->constraint, options_.constraints(request.constraint));
+    for (const int32_t token : request.emitted) s->constraint->accept(token);
+  }
+  s->id = next_id_++;
+  s->answer = request.emitted;
+  s->request = std::move(request);
+  waiting_.begin(s->request.tenant);
+  const uint64_t id = s->id;
+  waiting_.push(std::move(s));
+  return id;
 }
 
 void Engine::cancel(uint64_t request_id) {
-  std::erase_if(waiting_, [&](const Sequence& s) { return s.id == request_id; });
+  if (const auto waiting = waiting_.take(request_id)) finish(*waiting);
   for (auto& s : running_)
     if (s->id == request_id) finish(*s);
-  std::erase_if(running_, [](const auto& s) { return s->id == 0; });
+  std::erase_if(running_, [](const auto& s) { return s->done(); });
 }
 
-// Gives the pages back and marks the sequence for removal.
-void Engine::finish(Sequence& sequence) {
-  cache_.give_back(sequence.pages);
-  sequence.id = 0;
+// Releases what the sequence holds of the cache: it can be computed again.
+void Engine::release(Sequence& s) {
+  cache_->give_back(s.pages);
+  s.computed = 0;
+  s.cached_pages = 0;
+  s.last_node = PrefixCache::kNoNode;
+  s.draft = -1;
+  s.drafts = false;
 }
 
-// A sequence gets the pages for its whole answer before it starts, so that none has to stop midway.
-void Engine::admit() {
-  while (!waiting_.empty() && running() < options_.max_sequences) {
-    Sequence& s = waiting_.front();
-    const int64_t tokens = s.prompt_size() + s.request.max_tokens;
-    if (!cache_.take(cache_.pages_for(tokens), s.pages)) return;
-    running_.push_back(std::make_unique<Sequence>(std::move(s)));
-    waiting_.pop_front();
-  }
+// Marks the sequence for removal.
+void Engine::finish(Sequence& s) {
+  release(s);
+  waiting_.end(s.request.tenant);
+  s.id = 0;
 }
 
-// Prompts first (as StepBuilder demands), within what the generated rows leave of the budget: each
-// running answer gets its row before any prompt does.
-void Engine::build_step() {
-  builder_.clear();
-  int64_t generated_rows = 0;
+void Engine::erase_tenant(std::string_view tenant) {
+  std::vector<uint64_t> ids;
   for (const auto& s : running_)
-    if (s->pending_class() == PositionClass::kGenerated) ++generated_rows;
-  int64_t budget = std::max<int64_t>(options_.max_batch_tokens, generated_rows) - generated_rows;
-  const auto schedule = [&](Sequence& s, int64_t rows) {
-    builder_.add(s.pending().first(static_cast<std::size_t>(rows)), s.computed, s.pending_class(),
-                 s.pages);
-    s.scheduled = rows;
-    s.logits_row = s.computed + rows == s.size() ? builder_.rows() - 1 : -1;
-  };
-  for (const auto& s : running_) {
-    s->scheduled = 0;
-    s->logits_row = -1;
-    if (s->pending_class() != PositionClass::kPrompt || budget == 0) continue;
-    const int64_t rows =
-        std::min({static_cast<int64_t>(s->pending().size()), options_.prefill_chunk, budget});
-    schedule(*s, rows);
-    budget -= rows;
-  }
-  for (const auto& s : running_) {
-    if (s->scheduled > 0 || s->pending_class() != PositionClass::kGenerated) continue;
-    // One row, or several where an interrupted answer is computed again.
-    const auto pending = static_cast<int64_t>(s->pending().size());
-    const int64_t rows = std::min({pending, options_.prefill_chunk, 1 + budget});
-    schedule(*s, rows);
-    budget -= rows - 1;
-  }
+    if (s->request.tenant == tenant) ids.push_back(s->id);
+  for (const uint64_t id : waiting_.ids_of(tenant)) ids.push_back(id);
+  for (const uint64_t id : ids) cancel(id);
+  prefix_cache_.erase_tenant(tenant);
 }
 
-bool Engine::step(std::vector<TokenEvent>& events) {
-  admit();
-  if (running_.empty()) return false;
-  build_step();
-  FATHOM_CHECK(!builder_.empty()) << running() << " sequences and no row";
-  workspace_.reset();
-  sample_rows(events);
-  std::erase_if(running_, [](const auto& s) { return s->id == 0; });
-  return true;
+void Engine::clear_prefix_cache() {
+  FATHOM_CHECK_EQ(running(), 0) << "their pages stand in the cache's trees";
+  prefix_cache_.clear();
 }
 
-void Engine::sample_rows(std::vector<TokenEvent>& events) {
-  const ModelContext context{ops_, workspace_};
-  const TensorView hidden = model_.forward(context, builder_.step(cache_));
-  std::vector<int32_t> rows;
-  for (const auto& s : running_) {
-    s->computed += s->scheduled;
-    if (s->logits_row >= 0) rows.push_back(static_cast<int32_t>(s->logits_row));
-  }
-  if (rows.empty()) return;
-  const auto count = static_cast<int64_t>(rows.size());
-  const TensorView picked = workspace_.f32(count, hidden.cols);
-  const TensorView logits = workspace_.f32(count, model_.info().vocab_size);
-  ops_.gather_rows({.x = hidden, .rows = rows, .out = picked});
-  model_.logits(context, picked, logits);
-  int64_t row = 0;
-  for (const auto& s : running_) {
-    if (s->logits_row < 0) continue;
-    TokenEvent event{.request_id = s->id, .index = static_cast<int64_t>(s->answer.size())};
-    const Request& r = s->request;
-    auto sampled = sampler_.sample({logits.f32(row++), static_cast<std::size_t>(logits.cols)},
-                                   r.sampling, r.prompt, s->answer, s->size(), r.top_logprobs);
-    if (!sampled) {
-      event.finish = FinishReason::kError;
-      event.error = sampled.error().message;
-    } else {
-      event.sampled = *std::move(sampled);
-      s->answer.push_back(event.sampled.token);
-      const auto& stops = r.stop_tokens;
-      if (std::find(stops.begin(), stops.end(), event.sampled.token) != stops.end()) {
-        event.finish = FinishReason::kStop;
-      } else if (static_cast<int64_t>(s->answer.size()) >= r.max_tokens) {
-        event.finish = FinishReason::kLength;
-      }
-    }
-    const bool done = event.finish.has_value();
-    events.push_back(std::move(event));
-    if (done) finish(*s);
-  }
+EngineStats Engine::stats() const {
+  EngineStats out = stats_;
+  out.waiting = waiting();
+  out.running = running();
+  out.pages_total = cache_->total_pages();
+  out.pages_free = cache_->free_pages();
+  out.pages_cached = prefix_cache_.pages();
+  return out;
 }
 
 }  // namespace fathom

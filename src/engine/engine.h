@@ -1,31 +1,53 @@
 // Engine: runs many requests at once on one model. Single-threaded: whoever owns it calls step().
 //
-// Owns sequences, the KV cache and the choice of what runs next. Text, templates and stop strings
-// are not its business: tokens in, tokens out.
+// Owns sequences, the KV cache, the prefix cache and the choice of what runs next. Text, templates
+// and stop strings are not its business: tokens in, tokens out. A request's tokens never depend on
+// what else runs, on the state of the caches, on preemption or on speculation.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "engine/kv_cache.h"
+#include "engine/prefix_cache.h"
 #include "engine/request.h"
+#include "engine/sequence.h"
 #include "engine/step_builder.h"
+#include "engine/token_constraint.h"
+#include "engine/waiting_queue.h"
 #include "model/model.h"
 
 namespace fathom {
 
 struct EngineOptions {
-  // Tokens that all sequences together may hold, and the most that one may. 0 = the model's
-  // context.
+  // Tokens that the cache holds, all sequences together. 0 = the model's context.
   int64_t cache_tokens = 0;
-  int64_t max_sequences = 64;      // decoding at once
+  // Tokens that one sequence may have. 0 = cache_tokens.
+  int64_t context_tokens = 0;
+  int64_t max_sequences = 64;      // computed at once
+  int64_t max_waiting = INT64_MAX;  // more are refused
   int64_t max_batch_tokens = 512;  // rows of a step
   int64_t prefill_chunk = 512;     // prompt rows of one sequence in a step
   int64_t page_tokens = kDefaultPageTokens;
   DType kv_type = DType::kF32;  // of the cache
+  bool prefix_cache = true;
+  // Drafts a token with the model's MTP module, if it has one, while at most this many sequences
+  // run: with more, the rows cost more than they save. 0 = never.
+  int64_t speculate_up_to = 4;
+  ConstraintFactory constraints;  // none: requests with a constraint are refused
+};
+
+// Counters grow for the engine's life; the others are of the moment.
+struct EngineStats {
+  int64_t waiting = 0, running = 0;
+  int64_t pages_total = 0, pages_free = 0, pages_cached = 0;  // cached: also or only for later use
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+  int64_t prefix_queries = 0, prefix_hits = 0;  // tokens looked up and found
+  int64_t preemptions = 0;
+  int64_t drafted = 0, accepted = 0;  // tokens
 };
 
 class Engine {
@@ -33,56 +55,62 @@ class Engine {
   // `model` and `ops` must outlive the engine.
   static Result<std::unique_ptr<Engine>> create(const Model& model, Ops& ops,
                                                 const EngineOptions& options);
+  ~Engine();
 
   // Queues a request. Errors: empty prompt, ids outside the vocabulary, a prompt that leaves no
-  // room in the context, parameters out of range.
+  // room in the context, parameters or a constraint that cannot be; kUnavailable if max_waiting
+  // wait already.
   Result<uint64_t> submit(Request request);
 
-  // Forgets a request and frees its pages. Unknown ids are ignored.
+  // Forgets a request and releases its pages. Unknown ids are ignored.
   void cancel(uint64_t request_id);
 
   // Runs one step and appends the tokens it made to `events`. False if there is nothing to do.
   bool step(std::vector<TokenEvent>& events);
 
+  // Cancels a tenant's requests and forgets what the cache holds of it.
+  void erase_tenant(std::string_view tenant);
+  void clear_prefix_cache();
+
   // Tokens that one sequence may hold.
-  int64_t context_tokens() const { return options_.cache_tokens; }
-  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t context_tokens() const { return options_.context_tokens; }
+  int64_t waiting() const { return waiting_.size(); }
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
-  const KvCache& cache() const { return cache_; }
+  const KvCache& cache() const { return *cache_; }
+  EngineStats stats() const;
 
  private:
-  struct Sequence {
-    uint64_t id = 0;
-    Request request;
-    std::vector<int32_t> answer;
-    std::vector<int32_t> pages;
-    int64_t computed = 0;     // tokens whose cache rows exist
-    int64_t scheduled = 0;    // rows in the step being built
-    int64_t logits_row = -1;  // row of the step that this sequence samples from
-
-    int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
-    int64_t size() const { return prompt_size() + static_cast<int64_t>(answer.size()); }
-    // The next tokens to compute, all of one position class.
-    std::span<const int32_t> pending() const;
-    PositionClass pending_class() const;
-  };
-
   Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache);
+
   void admit();
+  bool make_room(int64_t pages);
+  void match_prefix(Sequence& s);
+  PrefixCache::Key page_key(const Sequence& s, int64_t page) const;
+  void plan();
+  bool reserve(Sequence& s, int64_t tokens, std::size_t order);
+  void preempt(std::size_t index);
   void build_step();
-  void sample_rows(std::vector<TokenEvent>& events);
-  void finish(Sequence& sequence);
+  void sample(const TensorView& hidden, std::vector<TokenEvent>& events);
+  bool sample_row(Sequence& s, std::span<float> logits, std::vector<TokenEvent>& events);
+  void advance(Sequence& s, int64_t rows);
+  void draft(const TensorView& hidden);
+  void release(Sequence& s);
+  void finish(Sequence& s);
+  bool speculates() const;
 
   const Model& model_;
   Ops& ops_;
   EngineOptions options_;
-  KvCache cache_;
+  std::unique_ptr<KvCache> cache_;  // at an address that stays
+  PrefixCache prefix_cache_;
   Workspace workspace_;
   Sampler sampler_;
-  StepBuilder builder_;
+  StepBuilder builder_, draft_builder_;
   uint64_t next_id_ = 1;
-  std::deque<Sequence> waiting_;
-  std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
+  WaitingQueue waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // by priority, then by id
+  bool drafting_ = false;                           // in the step that runs
+  EngineStats stats_;
 };
 
 }  // namespace fathom

@@ -134,6 +134,7 @@ Outcome alone(const Model& model, Ops& ops, const Request& request,
   std::vector<TokenEvent> events;
   while (engine->step(events)) {
   }
+  engine->clear_prefix_cache();
   EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
   std::map<uint64_t, Outcome> outcomes;
   collect(events, outcomes, static_cast<int64_t>(request.emitted.size()));
@@ -259,6 +260,7 @@ TEST_F(EngineTest, NonFiniteLogitsEndOneRequestAlone) {
   EXPECT_EQ(outcomes[*good_id].tokens, expected.tokens);
   EXPECT_EQ(outcomes[*bad_id].finish, FinishReason::kError);
   EXPECT_THAT(outcomes[*bad_id].error, HasSubstr("position 1"));
+  engine->clear_prefix_cache();
   EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
 }
 
@@ -285,7 +287,8 @@ TEST_F(EngineTest, EmittedTokensAreContinuedExactly) {
 
 TEST_F(EngineTest, CancelFreesPagesAtAnyMoment) {
   const Request r{.prompt = std::vector<int32_t>(30, 3), .max_tokens = 20};
-  const EngineOptions options{.cache_tokens = 100, .prefill_chunk = 8, .page_tokens = 10};
+  const EngineOptions options{
+      .cache_tokens = 100, .prefill_chunk = 8, .page_tokens = 10, .prefix_cache = false};
   int moments = 0;
   for (int steps = 0;; ++steps, ++moments) {
     const auto engine = engine_of(model_, ops_, options);
@@ -302,6 +305,7 @@ TEST_F(EngineTest, CancelFreesPagesAtAnyMoment) {
     for (const TokenEvent& e : events) EXPECT_EQ(e.request_id, second);
     engine->cancel(second);
     EXPECT_EQ(engine->running() + engine->waiting(), 0);
+    engine->clear_prefix_cache();
     EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages())
         << "after step " << steps;
     EXPECT_FALSE(engine->step(events));
@@ -325,6 +329,7 @@ TEST_F(EngineTest, ManyMoreRequestsThanRoom) {
   std::vector<TokenEvent> events;
   while (engine->step(events)) ASSERT_LE(engine->running(), 5);
   EXPECT_LE(model_.largest_batch, 5);
+  engine->clear_prefix_cache();
   EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
   std::map<uint64_t, Outcome> outcomes;
   collect(events, outcomes);
@@ -397,7 +402,8 @@ TEST_F(EngineTest, ScheduleDoesNotShowInTokens) {
                                    .max_sequences = pick(1, 8),
                                    .max_batch_tokens = pick(1, 60),
                                    .prefill_chunk = pick(1, 60),
-                                   .page_tokens = pick(1, 20)});
+                                   .page_tokens = pick(1, 20),
+                                   .prefix_cache = rng() % 2 == 0});
     std::map<uint64_t, std::size_t> running;
     std::map<uint64_t, Outcome> outcomes;
     std::set<uint64_t> gone;
@@ -422,6 +428,7 @@ TEST_F(EngineTest, ScheduleDoesNotShowInTokens) {
       collect(events, outcomes);
       if (!worked && left == 0) break;
     }
+    engine->clear_prefix_cache();
     ASSERT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
     for (const auto& [id, which] : running) {
       if (gone.count(id) != 0) {

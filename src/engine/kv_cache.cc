@@ -48,6 +48,9 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
     return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
                                       capacity_tokens, std::strerror(errno)));
   }
+  // Attention reads short runs from many places: with small pages of the system it waits for
+  // address translation.
+  ::madvise(p, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
   cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
                                                     Unmap(static_cast<std::size_t>(bytes)));
   std::byte* base = cache.memory_.get();
@@ -62,6 +65,7 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
   }
   for (int64_t i = cache.total_pages_ - 1; i >= 0; --i)
     cache.free_.push_back(static_cast<int32_t>(i));
+  cache.holders_.assign(static_cast<std::size_t>(cache.total_pages_), 0);
   return cache;
 }
 
@@ -69,15 +73,25 @@ bool KvCache::take(int64_t count, std::vector<int32_t>& table) {
   if (count > free_pages()) return false;
   for (int64_t i = 0; i < count; ++i) {
     table.push_back(free_.back());
+    holders_[static_cast<std::size_t>(free_.back())] = 1;
     free_.pop_back();
   }
   return true;
 }
 
+void KvCache::share(int32_t page) {
+  FATHOM_CHECK_GT(holders(page), 0) << "page " << page;
+  ++holders_[static_cast<std::size_t>(page)];
+}
+
+void KvCache::release(int32_t page) {
+  FATHOM_CHECK_GT(holders(page), 0) << "page " << page;
+  if (--holders_[static_cast<std::size_t>(page)] == 0) free_.push_back(page);
+}
+
 void KvCache::give_back(std::vector<int32_t>& table) {
-  free_.insert(free_.end(), table.rbegin(), table.rend());
+  for (auto page = table.rbegin(); page != table.rend(); ++page) release(*page);
   table.clear();
-  FATHOM_CHECK_LE(free_pages(), total_pages_);
 }
 
 }  // namespace fathom

@@ -1,8 +1,10 @@
-// KvCache: the paged cache of keys and values. Owns the memory and the list of free pages.
+// KvCache: the paged cache of keys and values. Owns the memory, the list of free pages and who holds
+// which.
 //
 // A page holds page_tokens consecutive tokens of one sequence for ALL layers, so a sequence has one
 // page table. Which layer keeps what is the model's word (KvLayerSpec); pages know nothing about
-// it.
+// it. Several holders may share a page that is full: sequences with a common beginning, and the
+// prefix cache.
 #pragma once
 
 #include <cstdint>
@@ -36,11 +38,16 @@ class KvCache {
   int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
   int64_t total_pages() const { return total_pages_; }
 
-  // Takes `count` pages and appends them to `table`; false, and nothing taken, if there are too
-  // few.
+  // Takes `count` pages, which nobody else holds, and appends them to `table`; false, and nothing
+  // taken, if there are too few.
   bool take(int64_t count, std::vector<int32_t>& table);
-  // Gives the pages of `table` back and empties it.
+  // One more holder of a page that somebody holds.
+  void share(int32_t page);
+  // One holder less; the last one frees the page.
+  void release(int32_t page);
+  // Releases the pages of `table` and empties it.
   void give_back(std::vector<int32_t>& table);
+  int32_t holders(int32_t page) const { return holders_[static_cast<std::size_t>(page)]; }
 
  private:
   struct Unmap {
@@ -53,7 +60,8 @@ class KvCache {
 
   std::unique_ptr<std::byte, Unmap> memory_;
   std::vector<KvPages> layers_;
-  std::vector<int32_t> free_;  // the last is taken first
+  std::vector<int32_t> free_;     // the last is taken first
+  std::vector<int32_t> holders_;  // by page
   int64_t page_tokens_ = 0;
   int64_t total_pages_ = 0;
 };

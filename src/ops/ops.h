@@ -190,6 +190,8 @@ class Ops {
   virtual ~Ops() = default;
   // "cpu (AVX3_ZEN4, 2 threads)"
   virtual std::string_view description() const = 0;
+  // Prompt and generated positions are computed by the same kernels: a cached row serves both.
+  virtual bool classes_agree() const { return false; }
 
   virtual void embed(const EmbedArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;
@@ -217,6 +219,7 @@ class OpsDecorator : public Ops {
  public:
   explicit OpsDecorator(Ops& inner) : inner_(inner) {}
   std::string_view description() const override { return inner_.description(); }
+  bool classes_agree() const override { return inner_.classes_agree(); }
   void embed(const EmbedArgs& a) override { inner_.embed(a); }
   void rms_norm(const RmsNormArgs& a) override { inner_.rms_norm(a); }
   void add_rms_norm(const AddRmsNormArgs& a) override { inner_.add_rms_norm(a); }

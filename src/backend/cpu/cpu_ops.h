@@ -33,6 +33,7 @@ class CpuOps : public Ops {
   explicit CpuOps(const CpuOpsOptions& options = {});
 
   std::string_view description() const override { return description_; }
+  bool classes_agree() const override { return true; }
   int num_threads() const { return pool_.num_threads(); }
 
   void embed(const EmbedArgs& args) override;

@@ -1,0 +1,167 @@
+// Engine: which sequences run, and which rows of each a step computes.
+#include <algorithm>
+
+#include "engine/engine.h"
+
+namespace fathom {
+
+// How a page is found again. Where the backend computes both classes alike, an answer's pages serve
+// a prompt that repeats it.
+PrefixCache::Key Engine::page_key(const Sequence& s, int64_t page) const {
+  const int64_t n = cache_->page_tokens(), begin = page * n;
+  const int64_t in_prompt = std::clamp<int64_t>(s.prompt_size() - begin, 0, n);
+  PrefixCache::Key key{.prompt_tokens = ops_.classes_agree() ? 0 : in_prompt};
+  const auto at = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(n);
+  if (in_prompt == n) {
+    key.tokens = std::span(s.request.prompt).subspan(at, count);
+  } else if (in_prompt == 0) {
+    key.tokens = std::span(s.answer).subspan(at - s.request.prompt.size(), count);
+  } else {
+    static thread_local std::vector<int32_t> joined;
+    joined.assign(s.request.prompt.begin() + begin, s.request.prompt.end());
+    joined.insert(joined.end(), s.answer.begin(), s.answer.begin() + (n - in_prompt));
+    key.tokens = joined;
+  }
+  return key;
+}
+
+// Gives a sequence the cached pages of its beginning. Its last token is computed in any case: its
+// logits are wanted.
+void Engine::match_prefix(Sequence& s) {
+  if (!options_.prefix_cache) return;
+  const int64_t most = (s.size() - 1) / cache_->page_tokens();
+  while (s.cached_pages < most) {
+    const auto node =
+        prefix_cache_.find(s.request.tenant, s.last_node, page_key(s, s.cached_pages));
+    if (!node) break;
+    cache_->share(prefix_cache_.page(*node));
+    s.pages.push_back(prefix_cache_.page(*node));
+    s.last_node = *node;
+    ++s.cached_pages;
+  }
+  if (s.last_node != PrefixCache::kNoNode) prefix_cache_.touch(s.last_node);
+  s.computed = s.cached_pages * cache_->page_tokens();
+}
+
+// Evicts cached pages until `pages` are free; false if there are not so many.
+bool Engine::make_room(int64_t pages) {
+  while (cache_->free_pages() < pages)
+    if (!prefix_cache_.evict()) return false;
+  return true;
+}
+
+// A sequence starts when there is room for all that it has so far, and a page more for each that
+// runs already: otherwise one of them would soon have to give way again.
+void Engine::admit() {
+  while (running() < options_.max_sequences) {
+    Sequence* const s = waiting_.next();
+    if (s == nullptr) return;
+    match_prefix(*s);
+    const int64_t missing =
+        cache_->pages_for(s->size()) - static_cast<int64_t>(s->pages.size());
+    if (!make_room(missing + running())) {
+      // Alone, it always fits (submit saw to that).
+      release(*s);
+      if (running() > 0) return;
+      FATHOM_CHECK(make_room(cache_->pages_for(s->size()))) << s->size();
+    }
+    if (s->cached_tokens < 0) {
+      s->cached_tokens = std::min(s->computed, s->prompt_size());
+      stats_.prefix_queries += s->prompt_size();
+      stats_.prefix_hits += s->cached_tokens;
+    }
+    // Drafts read the MTP module's rows of all tokens: they are there if the pages were computed
+    // with speculation on, and at worst lead to bad drafts.
+    s->drafts = speculates();
+    std::unique_ptr<Sequence> owned = waiting_.take(s);
+    const auto behind = std::find_if(running_.begin(), running_.end(), [&](const auto& other) {
+      const int32_t a = owned->request.priority, b = other->request.priority;
+      return a != b ? a > b : owned->id < other->id;
+    });
+    running_.insert(behind, std::move(owned));
+  }
+}
+
+// Puts a running sequence back among the waiting ones. It is computed again later, from what is
+// left of its pages by then.
+void Engine::preempt(std::size_t index) {
+  release(*running_[index]);
+  running_[index]->scheduled = 0;
+  running_[index]->logits_row = -1;
+  waiting_.push(std::move(running_[index]));
+  running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(index));
+  ++stats_.preemptions;
+}
+
+// Pages for the first `tokens` of running_[order], if need be from those behind it.
+bool Engine::reserve(Sequence& s, int64_t tokens, std::size_t order) {
+  const int64_t missing = cache_->pages_for(tokens) - static_cast<int64_t>(s.pages.size());
+  if (missing <= 0) return true;
+  while (!make_room(missing)) {
+    if (running_.size() == order + 1) return false;
+    preempt(running_.size() - 1);
+  }
+  return cache_->take(missing, s.pages);
+}
+
+bool Engine::speculates() const {
+  return options_.speculate_up_to > 0 && running() <= options_.speculate_up_to;
+}
+
+// Decides how many rows each sequence gets: every running answer at least one, prompts what these
+// leave of the budget.
+void Engine::plan() {
+  int64_t generated = 0;
+  for (const auto& s : running_)
+    if (s->pending_class() == PositionClass::kGenerated) ++generated;
+  drafting_ = speculates();
+  int64_t budget = std::max(options_.max_batch_tokens, generated) - generated;
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    Sequence& s = *running_[i];
+    s.scheduled = 0;
+    s.logits_row = -1;
+    if (!drafting_) {
+      s.draft = -1;
+      s.drafts = false;
+    }
+    const auto pending = static_cast<int64_t>(s.pending().size());
+    int64_t rows = 0;
+    if (s.pending_class() == PositionClass::kPrompt) {
+      rows = std::min({pending, options_.prefill_chunk, budget});
+      if (rows == 0) continue;
+    } else {
+      // One row, several where an answer is computed again, or one more with a draft.
+      const bool last = pending == 1;
+      if (!last || static_cast<int64_t>(s.answer.size()) + 1 >= s.request.max_tokens) s.draft = -1;
+      rows = std::min({pending + (s.draft >= 0 ? 1 : 0), options_.prefill_chunk, 1 + budget});
+      if (rows <= pending) s.draft = -1;
+    }
+    if (!reserve(s, s.computed + rows, i)) {
+      preempt(i);
+      return;  // it was the last
+    }
+    s.scheduled = rows;
+    budget -= s.pending_class() == PositionClass::kPrompt ? rows : rows - 1;
+  }
+}
+
+// Prompts first, as StepBuilder demands.
+void Engine::build_step() {
+  builder_.clear();
+  for (const PositionClass position_class : {PositionClass::kPrompt, PositionClass::kGenerated}) {
+    for (const auto& s : running_) {
+      if (s->scheduled == 0 || s->pending_class() != position_class) continue;
+      const auto pending = s->pending();
+      const bool drafted = s->draft >= 0;
+      const int64_t known = s->scheduled - (drafted ? 1 : 0);
+      const int64_t first = builder_.rows();
+      std::vector<int32_t> tokens(pending.begin(), pending.begin() + known);
+      if (drafted) tokens.push_back(s->draft);
+      builder_.add(tokens, s->computed, position_class, s->pages);
+      s->step_class = position_class;
+      if (s->computed + known == s->size()) s->logits_row = first + known - 1;
+    }
+  }
+}
+
+}  // namespace fathom

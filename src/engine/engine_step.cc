@@ -1,0 +1,163 @@
+// Engine: one step, from rows to tokens.
+#include <algorithm>
+
+#include "engine/engine.h"
+
+namespace fathom {
+
+bool Engine::step(std::vector<TokenEvent>& events) {
+  admit();
+  if (running_.empty()) return false;
+  plan();
+  build_step();
+  FATHOM_CHECK(!builder_.empty()) << running() << " sequences and no row";
+  workspace_.reset();
+  const ModelContext context{ops_, workspace_};
+  const TensorView hidden = model_.forward(context, builder_.step(*cache_));
+  sample(hidden, events);
+  if (drafting_) draft(hidden);
+  std::erase_if(running_, [](const auto& s) { return s->done(); });
+  return true;
+}
+
+// Draws the tokens of all rows that end a sequence. A drafted token that is drawn indeed brings its
+// own row's token with it: the draw depends on seed and position alone, so the tokens are those
+// that there would be without drafts.
+void Engine::sample(const TensorView& hidden, std::vector<TokenEvent>& events) {
+  std::vector<int32_t> rows;
+  for (const auto& s : running_) {
+    if (s->logits_row < 0) continue;
+    rows.push_back(static_cast<int32_t>(s->logits_row));
+    if (s->draft >= 0) rows.push_back(static_cast<int32_t>(s->logits_row + 1));
+  }
+  TensorView logits;
+  if (!rows.empty()) {
+    const auto count = static_cast<int64_t>(rows.size());
+    const TensorView picked = workspace_.f32(count, hidden.cols);
+    logits = workspace_.f32(count, model_.info().vocab_size);
+    ops_.gather_rows({.x = hidden, .rows = rows, .out = picked});
+    model_.logits({ops_, workspace_}, picked, logits);
+  }
+  const auto row_of = [&](int64_t r) {
+    return std::span<float>(logits.f32(r), static_cast<std::size_t>(logits.cols));
+  };
+  int64_t row = 0;
+  for (const auto& s : running_) {
+    const bool drafted = s->logits_row >= 0 && s->draft >= 0;
+    advance(*s, s->scheduled - (drafted ? 1 : 0));
+    if (s->logits_row < 0) continue;
+    const int64_t first = row;
+    row += drafted ? 2 : 1;
+    const bool goes_on = sample_row(*s, row_of(first), events);
+    if (!drafted) continue;
+    ++stats_.drafted;
+    if (!goes_on || s->answer.back() != s->draft) {
+      s->draft = -1;
+      continue;  // the drafted row is overwritten later
+    }
+    ++stats_.accepted;
+    advance(*s, 1);
+    sample_row(*s, row_of(first + 1), events);
+  }
+}
+
+// Takes note of computed rows; full pages go to the prefix cache.
+void Engine::advance(Sequence& s, int64_t rows) {
+  if (s.computed < s.prompt_size()) stats_.prompt_tokens += rows;
+  s.computed += rows;
+  waiting_.serve(s.request.tenant, rows);
+  if (!options_.prefix_cache) return;
+  while ((s.cached_pages + 1) * cache_->page_tokens() <= s.computed) {
+    int32_t& page = s.pages[static_cast<std::size_t>(s.cached_pages)];
+    s.last_node =
+        prefix_cache_.insert(s.request.tenant, s.last_node, page_key(s, s.cached_pages), page);
+    // Another sequence computed the same before: hold its page, with the same bytes, instead.
+    if (const int32_t same = prefix_cache_.page(s.last_node); same != page) {
+      cache_->share(same);
+      cache_->release(page);
+      page = same;
+    }
+    ++s.cached_pages;
+  }
+}
+
+// Draws one token from a row of logits. False if the sequence ended.
+bool Engine::sample_row(Sequence& s, std::span<float> logits, std::vector<TokenEvent>& events) {
+  TokenEvent event{.request_id = s.id,
+                   .index = static_cast<int64_t>(s.answer.size()),
+                   .cached_tokens = s.cached_tokens};
+  const Request& r = s.request;
+  if (s.constraint != nullptr) s.constraint->mask(logits);
+  auto sampled =
+      sampler_.sample(logits, r.sampling, r.prompt, s.answer, s.size(), r.top_logprobs);
+  if (!sampled) {
+    event.finish = FinishReason::kError;
+    event.error = sampled.error().message;
+  } else {
+    event.sampled = *std::move(sampled);
+    const int32_t token = event.sampled.token;
+    s.answer.push_back(token);
+    if (s.constraint != nullptr) s.constraint->accept(token);
+    ++stats_.generated_tokens;
+    const auto& stops = r.stop_tokens;
+    if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
+      event.finish = FinishReason::kStop;
+    } else if (static_cast<int64_t>(s.answer.size()) >= r.max_tokens) {
+      event.finish = FinishReason::kLength;
+    }
+  }
+  const bool done = event.finish.has_value();
+  events.push_back(std::move(event));
+  if (done) finish(s);
+  return !done;
+}
+
+// Runs the MTP module over the rows of this step, each with the token that follows it, so that its
+// cache has them; the last row of an answer gives the next draft.
+void Engine::draft(const TensorView& hidden) {
+  draft_builder_.clear();
+  std::vector<int32_t> rows;  // of `hidden`
+  std::vector<std::pair<Sequence*, int64_t>> wanted;
+  const Step step = builder_.step(*cache_);
+  std::size_t at = 0;
+  for (const PositionClass position_class : {PositionClass::kPrompt, PositionClass::kGenerated}) {
+    for (const auto& s : running_) {
+      const bool scheduled = s->scheduled > 0 && s->step_class == position_class;
+      if (!scheduled) continue;
+      const SequenceRows& r = step.sequences[at++];
+      if (s->done() || !s->drafts) continue;
+      const int64_t count = s->computed - r.start_position;
+      std::vector<int32_t> following;
+      for (int64_t i = 0; i < count; ++i) {
+        following.push_back(s->token(r.start_position + i + 1));
+        rows.push_back(static_cast<int32_t>(r.first_row + i));
+      }
+      draft_builder_.add(following, r.start_position, position_class, s->pages);
+      s->draft = -1;
+      if (s->computed + 1 == s->size() && s->logits_row >= 0)
+        wanted.emplace_back(s.get(), draft_builder_.rows() - 1);
+    }
+  }
+  if (draft_builder_.empty()) return;
+  const ModelContext context{ops_, workspace_};
+  const TensorView known = workspace_.f32(static_cast<int64_t>(rows.size()), hidden.cols);
+  ops_.gather_rows({.x = hidden, .rows = rows, .out = known});
+  const TensorView mtp = model_.mtp_forward(context, draft_builder_.step(*cache_), known);
+  if (wanted.empty()) return;
+  std::vector<int32_t> last;
+  for (const auto& [s, row] : wanted) last.push_back(static_cast<int32_t>(row));
+  const TensorView picked = workspace_.f32(static_cast<int64_t>(last.size()), mtp.cols);
+  const TensorView logits = workspace_.f32(picked.rows, model_.info().vocab_size);
+  ops_.gather_rows({.x = mtp, .rows = last, .out = picked});
+  model_.logits(context, picked, logits);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    Sequence& s = *wanted[i].first;
+    // The draw that the draft has to meet: the same seed and position.
+    auto drawn = sampler_.sample(
+        {logits.f32(static_cast<int64_t>(i)), static_cast<std::size_t>(logits.cols)},
+        s.request.sampling, s.request.prompt, s.answer, s.size(), -1);
+    if (drawn) s.draft = drawn->token;
+  }
+}
+
+}  // namespace fathom

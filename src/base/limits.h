@@ -85,4 +85,14 @@ inline constexpr int64_t kMaxApiKeys = 100'000;
 inline constexpr int64_t kMaxApiKeyBytes = 512;
 inline constexpr int64_t kMaxApiKeyFileBytes = int64_t{16} << 20;
 
+// Log and metrics.
+inline constexpr int64_t kMaxQueuedLogLines = 8192;  // older ones are lost
+inline constexpr int64_t kMaxMetricSeries = 1000;    // of one name; then labels become "other"
+
+// fathom.yaml.
+inline constexpr int64_t kMaxYamlBytes = 1 << 20;
+inline constexpr int kMaxYamlDepth = 32;
+inline constexpr int64_t kMaxYamlScalarBytes = 64 << 10;
+inline constexpr int64_t kMaxYamlNodes = 20'000;
+
 }  // namespace fathom::limits

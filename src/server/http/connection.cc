@@ -211,6 +211,7 @@ asio::awaitable<bool> Connection::prepare_body(Exchange& x) {
     // matters, the answer stands.
     std::optional<HttpError> refusal = std::move(x.admission.refusal);
     x.admission.refusal.reset();
+    x.parser.set_max_body_bytes(limits::kHttpMaxDiscardedBytes);
     co_await read_body(x, false);
     x.admission.refusal = std::move(refusal);
   } else {

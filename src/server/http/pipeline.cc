@@ -105,6 +105,8 @@ Admission Pipeline::admit(const RequestHead& head, std::string remote_address) c
   context.path = target->path;
   context.queries = std::move(target->queries);
   context.headers = head.headers;
+  // An absolute target wins over the Host field (RFC 9112, section 3.2.2).
+  if (!target->authority.empty()) context.headers.set("Host", std::move(target->authority));
   if (target->asterisk) {
     admission.options = true;
     return admission;

@@ -15,6 +15,15 @@ bool equals_ignoring_case(std::string_view a, std::string_view b) {
                     [](char x, char y) { return lower(x) == lower(y); });
 }
 
+void Headers::set(std::string_view name, std::string value) {
+  for (auto& field : fields_) {
+    if (!equals_ignoring_case(field.first, name)) continue;
+    field.second = std::move(value);
+    return;
+  }
+  add(std::string(name), std::move(value));
+}
+
 std::optional<std::string_view> Headers::get(std::string_view name) const {
   for (const auto& [key, value] : fields_)
     if (equals_ignoring_case(key, name)) return value;

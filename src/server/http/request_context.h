@@ -22,6 +22,8 @@ class Headers {
   void add(std::string name, std::string value) {
     fields_.emplace_back(std::move(name), std::move(value));
   }
+  // Replaces the first field of that name, or adds one.
+  void set(std::string_view name, std::string value);
   // The first field of that name.
   std::optional<std::string_view> get(std::string_view name) const;
   std::size_t count(std::string_view name) const;

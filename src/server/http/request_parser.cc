@@ -115,7 +115,7 @@ class RequestParser::Impl final : public http::basic_parser<true> {
 
   Limits limits_;
   std::optional<HttpError> error_;
-  std::size_t scanned_ = 0;  // bytes of the head that are known to be well-formed lines
+  std::size_t scanned_ = 0;  // unconsumed bytes that are known to be well-formed lines
   bool in_body_ = false;
   bool keep_ = true;
 };
@@ -201,6 +201,7 @@ RequestParser::Progress RequestParser::Impl::parse_head(std::string_view bytes) 
     progress.error = check_head();
   }
   progress.consumed += taken;
+  scanned_ = 0;
   eager(true);
   return progress;
 }
@@ -222,6 +223,13 @@ RequestParser::Progress RequestParser::Impl::parse_body(std::string_view bytes, 
     progress.error = std::move(error_);
   else if (ec && ec != http::error::need_more)
     progress.error = beast_error(ec);
+  if (progress.consumed > 0) scanned_ = 0;
+  if (progress.error || is_done() || !ec) return progress;
+  // What is left is the beginning of a chunk's header or of the trailers. With bad line ends it
+  // would wait for an end that never comes.
+  const std::string_view rest = bytes.substr(progress.consumed);
+  progress.error = check_lines(rest, std::min(scanned_, rest.size()));
+  scanned_ = rest.size();
   return progress;
 }
 

@@ -31,7 +31,7 @@ tests=(base_test tensor_test quant_test cpu_test conformance_test)
 # (Each step checks itself: run_step calls this where set -e does not hold.)
 fill_sysroot() {
   local apt=$root/build/arm64-apt new=$sysroot.new package wanted
-  mapfile -t wanted < <(packages_of build test | grep -- '-dev$')
+  mapfile -t wanted < <(packages_of core test | grep -- '-dev$')
   rm -rf "$apt" "$new"
   # One place for libraries, whether or not the packages know that /lib is /usr/lib.
   mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$new/usr/lib" &&
@@ -63,7 +63,7 @@ run_as() {
 mkdir -p "$root/build"
 : >"$log"
 echo "fathom tests on emulated arm64 (details: $log)"
-[ "$install" = no ] || run_step "packages" "$log" install_packages build test arm
+[ "$install" = no ] || run_step "packages" "$log" install_packages core test arm
 [ -e "$sysroot/usr/include/hwloc.h" ] || run_step "arm64 libraries" "$log" fill_sysroot
 run_step "configure" "$log" configure arm64
 run_step "build the tests" "$log" cmake --build "$build" --target "${tests[@]}"

@@ -6,9 +6,13 @@
 #   scripts/lib/packages.sh list build test       prints the names
 #   scripts/lib/packages.sh install build test    installs what is missing
 
-# Everything the program itself is built from.
-packages_build=(g++ cmake ninja-build ccache pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev
+# What the program is built from: the engine and its commands (all there is with FATHOM_SERVER=OFF) ...
+packages_core=(g++ cmake ninja-build ccache pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev
   libhwy-dev libhwloc-dev libpcre2-dev libutf8proc-dev libedit-dev)
+# ... and the server.
+packages_server=(libboost1.81-dev libssl-dev libgrpc++-dev protobuf-compiler protobuf-compiler-grpc
+  libprotobuf-dev libyaml-cpp-dev libspdlog-dev prometheus-cpp-dev)
+packages_build=("${packages_core[@]}" "${packages_server[@]}")
 packages_test=(libgtest-dev libgmock-dev zlib1g-dev python3 python3-numpy)
 packages_bench=(libbenchmark-dev zlib1g-dev)
 packages_lint=(clang-format-19 clang-tidy-19)
@@ -18,16 +22,35 @@ packages_fuzz=(clang-19 libclang-rt-19-dev)
 # The arm64 libraries themselves are unpacked beside the build (scripts/test_arm.sh).
 packages_arm=(g++-aarch64-linux-gnu qemu-user)
 
-# packages_of SET...: the names in the sets, one a line.
+# Names are Debian 12's. Those that Ubuntu 24.04 has another name for:
+declare -A packages_ubuntu=([libboost1.81-dev]=libboost1.83-dev)
+
+# The ID of /etc/os-release: debian, ubuntu; FATHOM_PACKAGES_SYSTEM stands in for it.
+packages_system() {
+  if [ -n "${FATHOM_PACKAGES_SYSTEM:-}" ]; then
+    echo "$FATHOM_PACKAGES_SYSTEM"
+  elif [ -r /etc/os-release ]; then
+    (. /etc/os-release && echo "${ID:-debian}")
+  else
+    echo debian
+  fi
+}
+
+# packages_of SET...: the names in the sets on this system, one a line.
 packages_of() {
-  local set name
+  local set name system
+  system=$(packages_system)
   for set in "$@"; do
     case "$set" in
-      build | test | bench | lint | fuzz | arm) ;;
-      *) echo "no package set '$set'; there are: build test bench lint fuzz arm" >&2; return 1 ;;
+      build | core | server | test | bench | lint | fuzz | arm) ;;
+      *) echo "no package set '$set'; there are: build (core server) test bench lint fuzz arm" >&2
+        return 1 ;;
     esac
     local -n names="packages_$set"
-    for name in "${names[@]}"; do echo "$name"; done
+    for name in "${names[@]}"; do
+      if [ "$system" = ubuntu ]; then name=${packages_ubuntu[$name]:-$name}; fi
+      echo "$name"
+    done
   done
 }
 
@@ -89,6 +112,6 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   case "$command" in
     list) shift; packages_of "$@" ;;
     install) shift; install_packages "$@" ;;
-    *) echo "usage: $0 list|install SET...   (sets: build test bench lint fuzz arm)" >&2; exit 2 ;;
+    *) echo "usage: $0 list|install SET...   (sets: build, which is core and server; test bench lint fuzz arm)" >&2; exit 2 ;;
   esac
 fi

@@ -17,9 +17,10 @@ inline constexpr int kMaxShards = 10'000;
 // for.
 inline constexpr int64_t kMaxSafetensorsHeaderValues = 16 * kMaxTensorsPerModel;
 inline constexpr int64_t kMaxGgufKeys = 100'000;  // published files have some 50
-inline constexpr int64_t kMaxGgufNameBytes = 65'535;  // of a key or a tensor's name: the format's own
+inline constexpr int64_t kMaxGgufNameBytes =
+    65'535;  // of a key or a tensor's name: the format's own
 inline constexpr int kMaxGgufArrayDepth = 8;
-inline constexpr int kMaxGgufTensorRank = 4;  // the format's own
+inline constexpr int kMaxGgufTensorRank = 4;                   // the format's own
 inline constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;  // config.json and its neighbours
 inline constexpr int64_t kMaxConfigValues = 1'000'000;
 
@@ -55,5 +56,43 @@ inline constexpr int64_t kMaxCachePages = 1 << 24;
 
 // CPU.
 inline constexpr int kMaxThreads = 1024;
+
+// HTTP. What a request or a connection may cost before anybody is asked who sent it. Defaults of
+// server/config where that has a setting of the same name.
+inline constexpr int64_t kHttpMaxHeaderBytes = 32 << 10;
+inline constexpr int64_t kHttpMaxHeaders = 100;
+inline constexpr int64_t kHttpMaxTargetBytes = 8 << 10;
+inline constexpr int64_t kHttpMaxBodyBytes = int64_t{48} << 20;  // as DeepSeek's API has it
+// Bodies of all requests that are being read or handled.
+inline constexpr int64_t kHttpMaxBodyBytesTotal = int64_t{1} << 30;
+inline constexpr int64_t kHttpHeaderTimeoutMs = 10'000;  // from a request's first byte to its last
+inline constexpr int64_t kHttpBodyGraceMs = 10'000;      // before the minimum rate applies
+inline constexpr int64_t kHttpMinBodyBytesPerSecond = 8 << 10;
+inline constexpr int64_t kHttpIdleTimeoutMs = 75'000;  // between requests, and before the first
+inline constexpr int64_t kHttpSendTimeoutMs = 30'000;  // for the kernel to take one write
+inline constexpr int64_t kHttpMaxConnections = 16'384;
+inline constexpr int64_t kHttpMaxRequestsPerConnection = 10'000;
+// Bytes that a client may send ahead while its request is handled; then it is no longer read from.
+inline constexpr int64_t kHttpMaxPipelinedBytes = 32 << 10;
+// The kernel's buffers of a connection: what a client that does not read can pin.
+inline constexpr int64_t kHttpSocketBufferBytes = 256 << 10;
+// A refused request's body up to here is read and dropped, so that the connection can go on.
+inline constexpr int64_t kHttpMaxDiscardedBytes = 256 << 10;
+inline constexpr int64_t kHttpLingerMs = 2'000;   // for a client to read the answer that ends it
+inline constexpr int64_t kHttpMaxRefusing = 256;  // connections that are being told 503
+inline constexpr int64_t kHttpMaxRequestIdBytes = 128;
+inline constexpr int64_t kMaxApiKeys = 100'000;
+inline constexpr int64_t kMaxApiKeyBytes = 512;
+inline constexpr int64_t kMaxApiKeyFileBytes = int64_t{16} << 20;
+
+// Log and metrics.
+inline constexpr int64_t kMaxQueuedLogLines = 8192;  // older ones are lost
+inline constexpr int64_t kMaxMetricSeries = 1000;    // of one name; then labels become "other"
+
+// fathom.yaml.
+inline constexpr int64_t kMaxYamlBytes = 1 << 20;
+inline constexpr int kMaxYamlDepth = 32;
+inline constexpr int64_t kMaxYamlScalarBytes = 64 << 10;
+inline constexpr int64_t kMaxYamlNodes = 20'000;
 
 }  // namespace fathom::limits

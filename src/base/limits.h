@@ -43,6 +43,30 @@ inline constexpr int64_t kMaxEncodeBytes = int64_t{1} << 30;
 inline constexpr uint32_t kRegexMatchLimit = 10'000'000;
 inline constexpr uint32_t kRegexHeapLimitKiB = 64 * 1024;
 
+// Grammars for answers. A client sends them, so compiling one may take a tenth of a second at most.
+inline constexpr int64_t kMaxSchemaBytes = 1 << 20;
+inline constexpr int kMaxSchemaDepth = 128;            // of the schema's JSON text
+inline constexpr int64_t kMaxSchemaValues = 100'000;   // in the schema's JSON text
+inline constexpr int64_t kMaxSchemaRules = 10'000;     // different subschemas, merged ones included
+inline constexpr int64_t kMaxSchemaWork = 2'000'000;   // subschemas looked at while merging
+inline constexpr int kMaxSchemaAlternatives = 512;     // of one value, anyOf multiplied out
+inline constexpr int kMaxSchemaOneOf = 64;             // options of one oneOf
+inline constexpr int kMaxKeyPatterns = 6;              // patternProperties that meet in one object
+inline constexpr int64_t kMaxGrammarStates = 100'000;  // some 40 bytes each
+inline constexpr int64_t kMaxGrammarTransitions = 400'000;
+inline constexpr int64_t kMaxGrammarRepeat = 16'384;  // minLength, maxItems, {n,m} and their like
+inline constexpr int kMaxNumberDigits = 64;           // of a bound, written out
+inline constexpr int64_t kMaxMultipleOf = 1000;
+inline constexpr int64_t kMaxPatternBytes = 4096;
+inline constexpr int kMaxPatternDepth = 100;
+inline constexpr int64_t kMaxPatternStates = 20'000;
+inline constexpr int64_t kMaxPatternWork = 4'000'000;  // of all patterns of a grammar together
+inline constexpr int64_t kMaxToolCallsBytes = int64_t{8} << 20;
+inline constexpr int64_t kMaxMatcherStacks = 2048;  // ways to read one answer
+inline constexpr int64_t kMaxMatcherRollback = 256;  // tokens
+inline constexpr int64_t kMaxMaskCacheBytes = int64_t{64} << 20;  // of one grammar
+inline constexpr int64_t kMaxTrieTokenBytes = 1024;  // a longer token is never allowed
+
 // Chat and requests.
 inline constexpr int64_t kMaxMessages = 100'000;
 inline constexpr int64_t kMaxPromptBytes = int64_t{64} << 20;

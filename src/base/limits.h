@@ -56,7 +56,8 @@ inline constexpr int kMaxRequestTools = 128;                        // likewise
 inline constexpr int kMaxStops = 16;                                // likewise
 inline constexpr int kMaxStopBytes = 1024;
 inline constexpr int kMaxUserIdBytes = 512;  // DeepSeek's own limit
-inline constexpr int kMaxChoices = 8;        // answers to one request, prompts × n
+inline constexpr int kMaxChoices = 8;        // answers to one prompt
+inline constexpr int kMaxCompletions = 64;   // prompts × choices of one request
 inline constexpr int kMaxSchemaDepth = 32;
 inline constexpr int kMaxMetadataEntries = 16;
 

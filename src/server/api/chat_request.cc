@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "server/api/common_fields.h"
 #include "server/api/tools.h"
 
 namespace fathom::server::api {
@@ -15,17 +16,12 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr FieldSpec kChat[] = {
-    {.name = "model", .type = FieldType::kString, .doc = "Name or alias of a served model",
-     .required = true, .min = 1, .max = 256},
+    kModelField,
     {.name = "messages", .type = FieldType::kList, .doc = "The conversation, in order",
      .required = true, .min = 1, .max = limits::kMaxMessages,
      .schema = R"({"$ref":"#/components/schemas/Message"})"},
-    {.name = "thinking", .type = FieldType::kObject,
-     .doc = "Switches thinking on or off, where the model allows it",
-     .schema = R"({"$ref":"#/components/schemas/Thinking"})"},
-    {.name = "reasoning_effort", .type = FieldType::kString,
-     .doc = "How much to think; ignored by models that know no effort, none switches thinking off",
-     .values = kEffortNames},
+    kThinkingField,
+    kEffortField,
     {.name = "max_tokens", .type = FieldType::kInteger,
      .doc = "Most tokens of the answer, thoughts included; by default what the context leaves",
      .min = 1, .max = limits::kMaxContextTokens},
@@ -34,35 +30,12 @@ constexpr FieldSpec kChat[] = {
     {.name = "response_format", .type = FieldType::kObject,
      .doc = "Text, a JSON object, or JSON after a schema; enforced while sampling",
      .schema = R"({"$ref":"#/components/schemas/ResponseFormat"})"},
-    {.name = "stop", .doc = "Strings that end the answer and are left out of it",
-     .schema = R"({"oneOf":[{"type":"string","minLength":1,"maxLength":1024},{"type":"array",)"
-               R"("maxItems":16,"items":{"type":"string","minLength":1,"maxLength":1024}}]})"},
-    {.name = "stream", .type = FieldType::kBoolean, .doc = "Send the answer as it comes"},
+    kStopField,
+    kStreamField,
     {.name = "stream_options", .type = FieldType::kObject, .doc = "With stream only",
      .schema = R"({"$ref":"#/components/schemas/StreamOptions"})"},
-    {.name = "temperature", .type = FieldType::kNumber,
-     .doc = "0 takes the likeliest token. Ignored by DeepSeek's hybrid models while they think",
-     .min = 0, .max = 2},
-    {.name = "top_p", .type = FieldType::kNumber,
-     .doc = "Keep the fewest tokens whose probabilities reach it", .min = 0, .max = 1},
-    {.name = "top_k", .type = FieldType::kInteger,
-     .doc = "Keep so many tokens, 0 = all (extension)", .min = 0, .max = limits::kMaxVocab},
-    {.name = "min_p", .type = FieldType::kNumber,
-     .doc = "Keep tokens with so much of the largest probability (extension)", .min = 0, .max = 1},
-    {.name = "repetition_penalty", .type = FieldType::kNumber,
-     .doc = "Divides the odds of tokens seen before (extension)", .min = 0.01, .max = 100},
-    {.name = "presence_penalty", .type = FieldType::kNumber,
-     .doc = "Against tokens that the answer has already", .min = -2, .max = 2},
-    {.name = "frequency_penalty", .type = FieldType::kNumber,
-     .doc = "The same, for every time", .min = -2, .max = 2},
-    {.name = "logit_bias", .type = FieldType::kObject,
-     .doc = "Token id → −100 to 100, added to its logit",
-     .schema = R"({"type":"object","maxProperties":1024,"additionalProperties":)"
-               R"({"type":"number","minimum":-100,"maximum":100}})"},
-    {.name = "seed", .type = FieldType::kInteger,
-     .doc = "The same seed gives the same answer; random by default"},
-    {.name = "n", .type = FieldType::kInteger, .doc = "Number of answers", .min = 1,
-     .max = limits::kMaxChoices},
+    FATHOM_SAMPLING_FIELDS,
+    kChoicesField,
     {.name = "tools", .type = FieldType::kList, .doc = "Functions that the model may call",
      .max = limits::kMaxRequestTools, .schema = R"({"$ref":"#/components/schemas/Tool"})"},
     {.name = "tool_choice", .doc = "none, auto, required, or one function",
@@ -70,21 +43,15 @@ constexpr FieldSpec kChat[] = {
                R"("required":["type","function"],"properties":{"type":{"type":"string","enum":)"
                R"(["function"]},"function":{"type":"object","required":["name"],"properties":)"
                R"({"name":{"type":"string"}}}}}]})"},
-    {.name = "parallel_tool_calls", .type = FieldType::kBoolean,
-     .doc = "false: at most one call in an answer"},
+    kParallelToolCallsField,
     {.name = "logprobs", .type = FieldType::kBoolean, .doc = "Log probabilities of the tokens"},
     {.name = "top_logprobs", .type = FieldType::kInteger,
      .doc = "And of so many likeliest ones; needs logprobs", .min = 0,
      .max = limits::kMaxTopLogprobs},
-    {.name = "user_id", .type = FieldType::kString,
-     .doc = "Isolates cached prompts and shares the machine fairly", .max = limits::kMaxUserIdBytes},
-    {.name = "user", .type = FieldType::kString, .doc = "The same, by OpenAI's name",
-     .max = limits::kMaxUserIdBytes},
-    {.name = "ignore_eos", .type = FieldType::kBoolean,
-     .doc = "Go on behind the end of the answer, up to max_tokens (extension)"},
-    {.name = "stop_token_ids", .type = FieldType::kList,
-     .doc = "Tokens that end the answer (extension)", .max = limits::kMaxStops,
-     .schema = R"({"type":"integer","minimum":0})"},
+    kUserIdField,
+    kUserField,
+    kIgnoreEosField,
+    kStopTokenIdsField,
 };
 
 constexpr FieldSpec kStreamOptions[] = {
@@ -140,19 +107,6 @@ ApiStatus read_max_tokens(const FieldReader& fields, ChatRequest& request) {
   return {};
 }
 
-ApiStatus read_stream(const FieldReader& fields, ChatRequest& request) {
-  request.stream = fields.boolean("stream").value_or(false);
-  const ordered_json* given = fields.find("stream_options");
-  if (given == nullptr) return {};
-  if (!request.stream)
-    return bad_request("stream_options",
-                       "stream_options is given, but stream is not true: expected both or neither");
-  const FieldReader options(*given, kStreamOptions, "stream_options");
-  FATHOM_TRY_STATUS(options.check());
-  request.include_usage = options.boolean("include_usage").value_or(false);
-  return {};
-}
-
 ApiStatus read_logprobs(const FieldReader& fields, ChatRequest& request) {
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs");
@@ -172,24 +126,6 @@ ApiStatus read_thinking(const FieldReader& fields, ChatRequest& request) {
   FATHOM_TRY_STATUS(thinking.check());
   request.thinking = *thinking.string("type") == "enabled";
   return {};
-}
-
-}  // namespace
-
-FieldTable chat_fields() { return kChat; }
-FieldTable stream_options_fields() { return kStreamOptions; }
-FieldTable thinking_fields() { return kThinking; }
-
-void apply_effort(std::string_view name, ChatRequest& request) {
-  if (name == "none") {
-    request.thinking = false;
-  } else if (name == "minimal" || name == "low") {
-    request.effort = Effort::kLow;
-  } else if (name == "max" || name == "ultra") {
-    request.effort = Effort::kMax;
-  } else {
-    request.effort = Effort::kHigh;
-  }
 }
 
 ApiStatus read_logit_bias(const FieldReader& fields,
@@ -212,6 +148,24 @@ ApiStatus read_logit_bias(const FieldReader& fields,
   return {};
 }
 
+}  // namespace
+
+FieldTable chat_fields() { return kChat; }
+FieldTable stream_options_fields() { return kStreamOptions; }
+FieldTable thinking_fields() { return kThinking; }
+
+void apply_effort(std::string_view name, ChatRequest& request) {
+  if (name == "none") {
+    request.thinking = false;
+  } else if (name == "minimal" || name == "low") {
+    request.effort = Effort::kLow;
+  } else if (name == "max" || name == "ultra") {
+    request.effort = Effort::kMax;
+  } else {
+    request.effort = Effort::kHigh;
+  }
+}
+
 ApiStatus read_sampling(const FieldReader& fields, SamplingFields& sampling) {
   sampling.temperature = fields.number("temperature");
   sampling.top_p = fields.number("top_p");
@@ -222,6 +176,17 @@ ApiStatus read_sampling(const FieldReader& fields, SamplingFields& sampling) {
   sampling.top_k = fields.integer("top_k");
   sampling.seed = fields.integer("seed");
   return read_logit_bias(fields, sampling.logit_bias);
+}
+
+ApiResult<bool> read_include_usage(const FieldReader& fields) {
+  const ordered_json* given = fields.find("stream_options");
+  if (given == nullptr) return false;
+  if (!fields.boolean("stream").value_or(false))
+    return bad_request("stream_options",
+                       "stream_options is given, but stream is not true: expected both or neither");
+  const FieldReader options(*given, kStreamOptions, "stream_options");
+  FATHOM_TRY_STATUS(options.check());
+  return options.boolean("include_usage").value_or(false);
 }
 
 ApiStatus read_stop_token_ids(const FieldReader& fields, std::vector<int32_t>& ids) {
@@ -245,7 +210,8 @@ ApiResult<ChatRequest> parse_chat_request(std::string_view body) {
   FATHOM_TRY_STATUS(read_messages(fields, request));
   FATHOM_TRY_STATUS(read_thinking(fields, request));
   FATHOM_TRY_STATUS(read_max_tokens(fields, request));
-  FATHOM_TRY_STATUS(read_stream(fields, request));
+  FATHOM_TRY(request.include_usage, read_include_usage(fields));
+  request.stream = fields.boolean("stream").value_or(false);
   FATHOM_TRY_STATUS(read_sampling(fields, request.sampling));
   FATHOM_TRY_STATUS(read_logprobs(fields, request));
   FATHOM_TRY_STATUS(read_stop_token_ids(fields, request.stop_token_ids));

@@ -94,10 +94,10 @@ FieldTable thinking_fields();
 inline constexpr std::string_view kEffortNames = "none,minimal,low,medium,high,xhigh,max,ultra";
 // Effort; "none" switches thinking off.
 void apply_effort(std::string_view name, ChatRequest& request);
-// Reads temperature, top_p, …: whichever of them stand in the reader's table (`names`).
-ApiStatus read_logit_bias(const FieldReader& fields,
-                          std::vector<std::pair<int32_t, float>>& logit_bias);
+// Temperature, top_p, …: FATHOM_SAMPLING_FIELDS of common_fields.h.
 ApiStatus read_sampling(const FieldReader& fields, SamplingFields& sampling);
 ApiStatus read_stop_token_ids(const FieldReader& fields, std::vector<int32_t>& ids);
+// stream_options.include_usage; the options need stream.
+ApiResult<bool> read_include_usage(const FieldReader& fields);
 
 }  // namespace fathom::server::api

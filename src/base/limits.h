@@ -75,6 +75,17 @@ inline constexpr int64_t kMaxTools = 10'000;
 inline constexpr int kMaxTopLogprobs = 20;
 inline constexpr int kMaxLogitBiases = 1024;
 
+// Requests over HTTP.
+inline constexpr int64_t kMaxRequestBodyBytes = int64_t{48} << 20;  // DeepSeek's own limit
+inline constexpr int kMaxRequestTools = 128;                        // likewise
+inline constexpr int kMaxStops = 16;                                // likewise
+inline constexpr int kMaxStopBytes = 1024;
+inline constexpr int kMaxUserIdBytes = 512;  // DeepSeek's own limit
+inline constexpr int kMaxChoices = 8;        // answers to one prompt
+inline constexpr int kMaxCompletions = 64;   // prompts × choices of one request
+inline constexpr int kMaxSchemaDepth = 32;
+inline constexpr int kMaxMetadataEntries = 16;
+
 // Engine. The list of free pages takes 4 bytes a page.
 inline constexpr int64_t kMaxCachePages = 1 << 24;
 

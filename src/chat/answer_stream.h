@@ -24,6 +24,7 @@ class AnswerStream {
   std::vector<OutputEvent> finish();
   // A stop string came.
   bool stopped() const { return stops_.stopped(); }
+  const std::string& stopped_by() const { return stops_.stopped_by(); }
 
  private:
   Detokenizer detokenizer_;

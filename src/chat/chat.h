@@ -10,6 +10,7 @@
 // fails, they return an Error.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -93,6 +94,9 @@ enum class ThinkingSupport {
 // `source`, the field, the value seen and the value expected.
 Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
                                                 std::string_view source);
+// The same of a list that is parsed already. Errors say "<path>[2].role is …".
+Result<std::vector<ChatMessage>> parse_messages(const nlohmann::ordered_json& list,
+                                                const std::string& path);
 
 // The prompt in runs. No two neighbours are of the same kind, none is empty. Errors: no messages,
 // what makes the published template fail, tools or thinking where the family has none, text that is

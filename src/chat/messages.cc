@@ -29,7 +29,7 @@ class Fields {
   std::string path(std::string_view field) const { return fmt::format("{}.{}", path_, field); }
   Error bad(std::string_view field, const ordered_json* seen, std::string_view expected) const {
     return invalid_argument(fmt::format(
-        "{}: {} is {}, expected {}", source_, path(field),
+        "{}{}{} is {}, expected {}", source_, source_.empty() ? "" : ": ", path(field),
         seen == nullptr ? std::string("missing") : json_preview(nlohmann::json(*seen)), expected));
   }
   Result<std::string> required_string(const char* field) const {
@@ -132,6 +132,35 @@ Result<ChatMessage> read_message(const Fields& fields) {
   return message;
 }
 
+Status check_list(const ordered_json& list, std::string_view name, std::string_view top) {
+  if (!list.is_array()) {
+    return invalid_argument(fmt::format("{}{} is {}, expected a list of messages", name, top,
+                                        json_preview(nlohmann::json(list))));
+  }
+  if (static_cast<int64_t>(list.size()) > limits::kMaxMessages) {
+    return resource_limit(
+        fmt::format("{}: {} messages, the limit is {}", name, list.size(), limits::kMaxMessages));
+  }
+  return {};
+}
+
+// `name` begins the errors about entries that are no objects, source and path those about fields.
+Result<std::vector<ChatMessage>> read_list(const ordered_json& list, std::string_view name,
+                                           std::string_view source, std::string_view path) {
+  std::vector<ChatMessage> messages;
+  messages.reserve(list.size());
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].is_object()) {
+      return invalid_argument(fmt::format("{}[{}] is {}, expected an object", name, i,
+                                          json_preview(nlohmann::json(list[i]))));
+    }
+    FATHOM_TRY(ChatMessage message,
+               read_message(Fields(list[i], source, fmt::format("{}[{}]", path, i))));
+    messages.push_back(std::move(message));
+  }
+  return messages;
+}
+
 }  // namespace
 
 Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
@@ -140,25 +169,13 @@ Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
              parse_ordered_json(json_text, source,
                                 {.max_bytes = limits::kMaxPromptBytes,
                                  .max_values = limits::kMaxRequestJsonValues}));
-  if (!list.is_array()) {
-    return invalid_argument(fmt::format("{}: the top is {}, expected a list of messages", source,
-                                        json_preview(nlohmann::json(list))));
-  }
-  if (static_cast<int64_t>(list.size()) > limits::kMaxMessages) {
-    return resource_limit(
-        fmt::format("{}: {} messages, the limit is {}", source, list.size(), limits::kMaxMessages));
-  }
-  std::vector<ChatMessage> messages;
-  messages.reserve(list.size());
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    if (!list[i].is_object()) {
-      return invalid_argument(fmt::format("{}: [{}] is {}, expected an object", source, i,
-                                          json_preview(nlohmann::json(list[i]))));
-    }
-    FATHOM_TRY(ChatMessage message, read_message(Fields(list[i], source, fmt::format("[{}]", i))));
-    messages.push_back(std::move(message));
-  }
-  return messages;
+  FATHOM_TRY_STATUS(check_list(list, source, ": the top"));
+  return read_list(list, fmt::format("{}: ", source), source, "");
+}
+
+Result<std::vector<ChatMessage>> parse_messages(const ordered_json& list, const std::string& path) {
+  FATHOM_TRY_STATUS(check_list(list, path, ""));
+  return read_list(list, path, "", path);
 }
 
 }  // namespace fathom

@@ -13,7 +13,12 @@ std::string StopStrings::feed(std::string_view text) {
   if (stopped_) return "";
   held_ += text;
   std::size_t cut = std::string::npos;
-  for (const std::string& s : stops_) cut = std::min(cut, held_.find(s));
+  for (const std::string& s : stops_) {
+    const std::size_t at = held_.find(s);
+    if (at >= cut) continue;
+    cut = at;
+    stopped_by_ = s;
+  }
   if (cut != std::string::npos) {
     stopped_ = true;
     held_.resize(cut);

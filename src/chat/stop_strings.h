@@ -19,10 +19,13 @@ class StopStrings {
   // What was held back; call at the end.
   std::string finish();
   bool stopped() const { return stopped_; }
+  // The string that came; "" before.
+  const std::string& stopped_by() const { return stopped_by_; }
 
  private:
   std::vector<std::string> stops_;
   std::string held_;
+  std::string stopped_by_;
   bool stopped_ = false;
 };
 

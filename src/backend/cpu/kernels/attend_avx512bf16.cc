@@ -11,7 +11,8 @@ namespace {
 constexpr int kQ = kAttendQueries;
 constexpr int64_t kAttendPage = 64;  // the only page_tokens it takes
 constexpr int kKeys = 8;             // keys side by side
-constexpr int kAhead = 16;           // keys between what is computed and what is asked for
+constexpr int kTogether = 8;         // queries whose values are summed together
+constexpr int kNear = 8;             // keys between what is computed and what the L1 is asked for
 
 inline __m512 bf16_dot(__m512 acc, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
@@ -56,13 +57,33 @@ void pack(const AttendQuery* queries, int count, int64_t key_dim, float scale, s
   }
 }
 
+// Cache lines to ask for, two at a time: requests that find the processor's queue full are dropped.
+struct Lines {
+  static constexpr int kMost = 512;
+  const uint16_t* far[kMost];   // for the second-level cache
+  const uint16_t* near[kMost];  // for the first
+  int num_far = 0, num_near = 0, asked_far = 0, asked_near = 0;
+
+  void add_far(const uint16_t* begin, int64_t elements) {
+    for (int64_t i = 0; i < elements && num_far < kMost; i += 32) far[num_far++] = begin + i;
+  }
+  void add_near(const uint16_t* begin, int64_t elements) {
+    for (int64_t i = 0; i < elements && num_near < kMost; i += 32) near[num_near++] = begin + i;
+  }
+  void ask() {
+    if (asked_far < num_far) __builtin_prefetch(far[asked_far++], 0, 2);
+    if (asked_near < num_near) __builtin_prefetch(near[asked_near++], 0, 3);
+  }
+};
+
 // scores[k] lane i = q_i · key k, for N keys that stand `stride` elements apart.
 template <int N>
 inline void score_keys(const uint16_t* panel, const uint16_t* keys, int64_t stride, int64_t dim,
-                       __m512* scores) {
+                       Lines& ahead, __m512* scores) {
   __m512 acc[N];
   for (int k = 0; k < N; ++k) acc[k] = _mm512_setzero_ps();
   for (int64_t c = 0; c < dim; c += 2) {
+    ahead.ask();
     const __m512i q = _mm512_load_si512(panel + c * kQ);
 #pragma GCC unroll 8
     for (int k = 0; k < N; ++k) acc[k] = bf16_dot(acc[k], q, broadcast_pair(keys + k * stride + c));
@@ -71,32 +92,43 @@ inline void score_keys(const uint16_t* panel, const uint16_t* keys, int64_t stri
 }
 
 // acc[i] = acc[i] · rescale_i + Σ weights · values over `pairs` pairs of keys, for N queries.
-// weights[pair][16]: two BF16 a dword. last_single: the last pair has no second key.
-template <int N>
+// weights[pair][16]: two BF16 a dword. last_single: the last pair has no second key. C: lines of
+// 32 channels side by side; rows are far apart, so what is loaded should serve at once.
+template <int N, int C>
 inline void add_values(const uint32_t* weights, const uint16_t* values, int64_t stride,
                        int64_t pairs, bool last_single, int64_t value_dim, const float* rescale,
                        float* acc) {
-  for (int64_t v = 0; v < value_dim; v += 32) {
-    for (int half = 0; half < 2; ++half) {
-      __m512 sum[N];
-      for (int i = 0; i < N; ++i)
-        sum[i] = _mm512_mul_ps(_mm512_load_ps(acc + i * value_dim + v + 16 * half),
-                               _mm512_set1_ps(rescale[i]));
-      for (int64_t j = 0; j < pairs; ++j) {
-        const __m512i a = _mm512_loadu_si512(values + 2 * j * stride + v);
-        const __m512i b = last_single && j + 1 == pairs
-                              ? _mm512_setzero_si512()
-                              : _mm512_loadu_si512(values + (2 * j + 1) * stride + v);
-        const __m512i pair = half == 0 ? _mm512_unpacklo_epi16(a, b) : _mm512_unpackhi_epi16(a, b);
-#pragma GCC unroll 16
-        for (int i = 0; i < N; ++i)
-          sum[i] = bf16_dot(sum[i], pair, _mm512_set1_epi32((int32_t)weights[j * kQ + i]));
+  for (int64_t v = 0; v < value_dim; v += 32 * C) {
+    __m512 sum[N][2 * C];
+    for (int i = 0; i < N; ++i)
+      for (int c = 0; c < 2 * C; ++c)
+        sum[i][c] = _mm512_mul_ps(_mm512_load_ps(acc + i * value_dim + v + 16 * c),
+                                  _mm512_set1_ps(rescale[i]));
+    for (int64_t j = 0; j < pairs; ++j) {
+      __m512i pair[2 * C];
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) {
+        const uint16_t* row = values + 2 * j * stride + v + 32 * c;
+        const __m512i a = _mm512_loadu_si512(row);
+        const __m512i b = last_single && j + 1 == pairs ? _mm512_setzero_si512()
+                                                        : _mm512_loadu_si512(row + stride);
+        pair[2 * c] = _mm512_unpacklo_epi16(a, b);
+        pair[2 * c + 1] = _mm512_unpackhi_epi16(a, b);
       }
-      for (int i = 0; i < N; ++i) _mm512_store_ps(acc + i * value_dim + v + 16 * half, sum[i]);
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) {
+        const __m512i weight = _mm512_set1_epi32((int32_t)weights[j * kQ + i]);
+#pragma GCC unroll 4
+        for (int c = 0; c < 2 * C; ++c) sum[i][c] = bf16_dot(sum[i][c], pair[c], weight);
+      }
     }
+    for (int i = 0; i < N; ++i)
+      for (int c = 0; c < 2 * C; ++c)
+        _mm512_store_ps(acc + i * value_dim + v + 16 * c, sum[i][c]);
   }
 }
 
+// For `count` queries: the 32 registers hold 12 queries with one line, or 6 with two.
 template <int N>
 void add_values_upto(int count, const uint32_t* weights, const uint16_t* values, int64_t stride,
                      int64_t pairs, bool last_single, int64_t value_dim, const float* rescale,
@@ -106,20 +138,23 @@ void add_values_upto(int count, const uint32_t* weights, const uint16_t* values,
       return add_values_upto<N - 2>(count, weights, values, stride, pairs, last_single, value_dim,
                                     rescale, acc);
   }
-  add_values<N>(weights, values, stride, pairs, last_single, value_dim, rescale, acc);
+  if (N <= 6 && value_dim % 64 == 0) {
+    add_values<N, 2>(weights, values, stride, pairs, last_single, value_dim, rescale, acc);
+  } else {
+    add_values<N, 1>(weights, values, stride, pairs, last_single, value_dim, rescale, acc);
+  }
 }
 
-// Asks for a row's key and value: rows are too far apart for the hardware to foresee.
-inline void prefetch_row(const AttendRows& rows, const uint16_t* row) {
+// A row's key and value: rows are too far apart for the hardware to foresee.
+inline void add_row(const AttendRows& rows, const uint16_t* row, Lines& lines) {
   const int64_t begin = rows.key_offset, end = begin + rows.key_dim;
-  for (int64_t i = begin; i < end; i += 32) __builtin_prefetch(row + i, 0, 3);
+  lines.add_far(row + begin, rows.key_dim);
   if (rows.value_offset >= begin && rows.value_offset + rows.value_dim <= end) return;
-  for (int64_t i = 0; i < rows.value_dim; i += 32)
-    __builtin_prefetch(row + rows.value_offset + i, 0, 2);
+  lines.add_far(row + rows.value_offset, rows.value_dim);
 }
 
 // One page: keys [0, n) of it, `first` being the position of its first key. `more`: another page
-// follows.
+// follows, in this chunk or the next.
 void page(const AttendRows& rows, const AttendQuery* queries, int count, const uint16_t* panel,
           int64_t first, int64_t n, bool more, const AttendState& state) {
   const int64_t stride = rows.row_bytes / 2;
@@ -133,16 +168,16 @@ void page(const AttendRows& rows, const AttendQuery* queries, int count, const u
     next =
         (const uint16_t*)(rows.data + rows.pages[first / kAttendPage + 1] * rows.page_stride_bytes);
   for (; k + kKeys <= n; k += kKeys) {
-    for (int64_t j = k + kAhead; j < k + kAhead + kKeys; ++j) {
-      if (j < kAttendPage) {
-        prefetch_row(rows, base + j * stride);
-      } else if (more) {
-        prefetch_row(rows, next + (j - kAttendPage) * stride);
-      }
+    Lines ahead;
+    for (int64_t j = k; j < k + kKeys; ++j) {
+      if (more) add_row(rows, next + j * stride, ahead);
+      if (j + kNear < n) ahead.add_near(keys + (j + kNear) * stride, rows.key_dim);
     }
-    score_keys<kKeys>(panel, keys + k * stride, stride, rows.key_dim, scores + k);
+    score_keys<kKeys>(panel, keys + k * stride, stride, rows.key_dim, ahead, scores + k);
   }
-  for (; k < n; ++k) score_keys<1>(panel, keys + k * stride, stride, rows.key_dim, scores + k);
+  Lines none;
+  for (; k < n; ++k)
+    score_keys<1>(panel, keys + k * stride, stride, rows.key_dim, none, scores + k);
 
   alignas(64) int32_t left[kQ] = {};  // keys of this page that the query sees
   for (int i = 0; i < count; ++i) {
@@ -178,8 +213,10 @@ void page(const AttendRows& rows, const AttendQuery* queries, int count, const u
   _mm512_store_ps(state.sum, sum);
   alignas(64) float factors[kQ];
   _mm512_store_ps(factors, rescale);
-  add_values_upto<kQ>(count, weights[0], base + rows.value_offset, stride, pairs, n % 2 != 0,
-                      rows.value_dim, factors, state.acc);
+  for (int i = 0; i < count; i += kTogether)
+    add_values_upto<kTogether>(count - i < kTogether ? count - i : kTogether, weights[0] + i,
+                               base + rows.value_offset, stride, pairs, n % 2 != 0, rows.value_dim,
+                               factors + i, state.acc + i * rows.value_dim);
 }
 
 void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const std::byte* panel,
@@ -191,7 +228,8 @@ void chunk(const AttendRows& rows, const AttendQuery* queries, int count, const 
   for (int64_t i = 0; i < kQ * rows.value_dim; ++i) state.acc[i] = 0;
   for (int64_t first = begin; first < end; first += kAttendPage) {
     const int64_t n = end - first < kAttendPage ? end - first : kAttendPage;
-    page(rows, queries, count, (const uint16_t*)panel, first, n, first + kAttendPage < end, state);
+    page(rows, queries, count, (const uint16_t*)panel, first, n,
+         first + kAttendPage < queries[count - 1].num_keys, state);
   }
 }
 

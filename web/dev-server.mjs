@@ -172,7 +172,7 @@ export function apiHandler(options = {}) {
 
 const contentTypes = {
   ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
-  ".svg": "image/svg+xml", ".webmanifest": "application/manifest+json", ".png": "image/png",
+  ".svg": "image/svg+xml", ".txt": "text/plain; charset=utf-8",
 };
 
 /** The built page, with the headers that the real server sends. */

@@ -51,6 +51,8 @@ export default defineConfig({
     // Files under static/ carry a hash of their content in their names and never change.
     assetsDir: "static",
     assetsInlineLimit: 0,
+    // Their licences ask to be passed on with the code.
+    license: { fileName: "licenses.txt" },
     modulePreload: { polyfill: false },
     target: "es2022",
     cssTarget: ["chrome123", "firefox120", "safari17.5"],

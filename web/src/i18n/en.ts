@@ -129,6 +129,7 @@ export const en = {
   deleteAll: "Delete all…",
   deleteAllConfirm: "Delete all conversations for good? This cannot be undone.",
   allDeleted: "All conversations are deleted",
+  licences: "Licences of what this page is made of",
   shortcuts: "Keyboard",
   shortcutNew: "New chat",
   shortcutSearch: "Search conversations",

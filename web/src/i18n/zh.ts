@@ -127,6 +127,7 @@ export const zh: Texts = {
   deleteAll: "全部删除…",
   deleteAllConfirm: "永久删除所有对话？此操作无法撤销。",
   allDeleted: "已删除所有对话",
+  licences: "此页面所用软件的许可证",
   shortcuts: "键盘",
   shortcutNew: "新对话",
   shortcutSearch: "搜索对话",

@@ -61,7 +61,7 @@ export function Plot({ title, times, lines, format, max }: Props) {
   return (
     <section class="plot">
       <header class="plot-head">
-        <h3>{title}</h3>
+        <h2>{title}</h2>
         <ul class="legend">
           {lines.map((line, i) => (
             <li key={line.label}><span class={`swatch ${line.colour}`} />{line.label} <b>{shown[i]}</b></li>

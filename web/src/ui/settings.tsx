@@ -30,12 +30,13 @@ function KeyDialog() {
   return (
     <Dialog title={t.apiKeyNeeded} onClose={close} small>
       {keyState.value === "refused" && <p class="warning" role="alert">{t.apiKeyWrong}</p>}
-      <KeyForm />
+      <KeyForm first />
     </Dialog>
   );
 }
 
-function KeyForm() {
+/** first: what the dialog is there for, so the focus begins in it. */
+function KeyForm({ first = false }: { first?: boolean }) {
   const t = texts.value;
   const id = useId();
   const input = useRef<HTMLInputElement>(null);
@@ -48,7 +49,7 @@ function KeyForm() {
     }}>
       <div class="field">
         <label for={id}>{t.apiKey}</label>
-        <input id={id} ref={input} type="password" autocomplete="off" spellcheck={false} required
+        <input id={id} ref={input} type="password" autocomplete="off" spellcheck={false} required autofocus={first}
           defaultValue={apiKey.value ?? ""} aria-describedby={`${id}-hint`} />
         <p id={`${id}-hint`} class="hint">{t.apiKeyHint}</p>
       </div>
@@ -80,6 +81,7 @@ function SettingsDialog() {
       <KeyForm />
       <DataSection />
       <Shortcuts />
+      <a class="hint" href="./licenses.txt" target="_blank" rel="noopener">{t.licences}</a>
     </Dialog>
   );
 }

@@ -1,0 +1,19 @@
+// What the generated embedded_assets.cc holds; only web_assets.cc and its test include this.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "server/web/web_assets.h"
+
+namespace fathom::server {
+
+struct EmbeddedAsset {
+  std::string_view path;  // with its leading slash
+  WebAsset asset;
+};
+
+// In the order of their paths, compared as bytes.
+std::span<const EmbeddedAsset> embedded_assets();
+
+}  // namespace fathom::server

@@ -83,7 +83,7 @@ inline constexpr int kMaxStopBytes = 1024;
 inline constexpr int kMaxUserIdBytes = 512;  // DeepSeek's own limit
 inline constexpr int kMaxChoices = 8;        // answers to one prompt
 inline constexpr int kMaxCompletions = 64;   // prompts × choices of one request
-inline constexpr int kMaxSchemaDepth = 32;
+inline constexpr int kMaxToolSchemaDepth = 32;
 inline constexpr int kMaxMetadataEntries = 16;
 
 // Engine. The list of free pages takes 4 bytes a page.

@@ -59,10 +59,10 @@ void pack(const AttendQuery* queries, int count, int64_t key_dim, float scale, s
 
 // Cache lines to ask for, two at a time: requests that find the processor's queue full are dropped.
 struct Lines {
-  static constexpr int kMost = 512;
+  static constexpr unsigned kMost = 512;
   const uint16_t* far[kMost];   // for the second-level cache
   const uint16_t* near[kMost];  // for the first
-  int num_far = 0, num_near = 0, asked_far = 0, asked_near = 0;
+  unsigned num_far = 0, num_near = 0, asked_far = 0, asked_near = 0;
 
   void add_far(const uint16_t* begin, int64_t elements) {
     for (int64_t i = 0; i < elements && num_far < kMost; i += 32) far[num_far++] = begin + i;

@@ -280,20 +280,16 @@ void strip_few(const BlockDotArgs& a, const Int8Row* x, float* const* y, int64_t
     __builtin_memcpy(y[i] + n, c + 2 * i, static_cast<unsigned long>(width) * sizeof(float));
 }
 
-// Bytes between what is read and what is asked for. Hardware follows the streams too, but stops at
-// the end of a page.
-constexpr int64_t kAhead = 1024;
-
 template <class Format>
 inline constexpr int64_t kBytesOf128 = Format::kBlockBytes * 128 / Format::kBlockElements;
 
 // Asks for what follows `block` in the first kRowCount rows at p.
 template <class Format, int kRowCount>
 inline void ask_ahead(const uint8_t* p, Streams streams, int64_t block) {
-  const uint8_t* ahead = p + block * kBytesOf128<Format> + kAhead;
+  const uint8_t* ahead = p + block * kBytesOf128<Format> + streams.ahead;
   for (int64_t i = 0; i < kRowCount; ++i)
     for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
-      __builtin_prefetch(ahead + i * streams + line, 0, 3);
+      __builtin_prefetch(ahead + i * streams + line, 0, 2);
 }
 
 // Blocks [first, first + count) of four rows at p and of those behind them, row by row: memory
@@ -352,7 +348,7 @@ inline void multiply_side_by_side(const uint8_t* p, Streams streams, int64_t fir
 template <class Format, int M>
 void streams_few(const BlockDotArgs& a, int64_t n, int64_t rows) {
   const int64_t each = rows / 4;
-  const Streams streams{each * a.row_bytes, a.row_bytes};
+  const Streams streams{each * a.row_bytes, a.row_bytes, bytes_asked_ahead()};
   const int64_t whole = a.cols / kInputBlock;
   const int rest = static_cast<int>(a.cols % kInputBlock / 32);
   for (int64_t at = 0; at < each; at += kLanes / 4) {

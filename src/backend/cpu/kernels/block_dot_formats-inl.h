@@ -21,6 +21,7 @@ enum class Mins { kNone, kFloat, kInteger };
 // end: lane n is row n / 4 of the present ones of range n % 4.
 struct Streams {
   int64_t apart, row_bytes;
+  int64_t ahead;  // bytes_asked_ahead()
   friend int64_t operator*(int64_t n, Streams s) { return n % 4 * s.apart + n / 4 * s.row_bytes; }
   friend const uint8_t* operator+(const uint8_t* p, Streams s) { return p + s.apart; }
 };

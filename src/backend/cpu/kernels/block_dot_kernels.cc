@@ -46,4 +46,13 @@ std::span<const BlockDotKernel> block_dot_kernels() {
   return kernels;
 }
 
+int64_t bytes_asked_ahead() {
+#if defined(__x86_64__)
+  static const int64_t bytes = __builtin_cpu_is("amd") ? 4096 : 1024;
+  return bytes;
+#else
+  return 1024;
+#endif
+}
+
 }  // namespace fathom::cpu

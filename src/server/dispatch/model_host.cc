@@ -1,0 +1,417 @@
+#include "server/dispatch/model_host.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "server/dispatch/answer_queue.h"
+
+namespace fathom::server {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kMaxQuickFailures = 6;
+constexpr int kMaxFaults = 2;
+
+// A fault of the engine itself; SIGKILL, SIGSTOP and the like come from outside.
+bool is_crash(int status) {
+  if (WIFEXITED(status)) return WEXITSTATUS(status) != 0;
+  const int signal = WTERMSIG(status);
+  return signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGILL ||
+         signal == SIGFPE || signal == SIGSYS;
+}
+
+std::string describe_exit(int status) {
+  if (WIFEXITED(status)) return fmt::format("exited with {}", WEXITSTATUS(status));
+  return fmt::format("ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
+}
+
+class LocalPort final : public EnginePort {
+ public:
+  explicit LocalPort(EngineLoop& loop) : loop_(loop) {}
+  void submit(uint64_t ticket, const Request& request) override { loop_.submit(ticket, request); }
+  void cancel(uint64_t ticket) override { loop_.cancel(ticket); }
+  void erase_tenant(const std::string& tenant) override { loop_.erase_tenant(tenant); }
+
+ private:
+  EngineLoop& loop_;
+};
+
+void add(EngineStats& to, const EngineStats& s) {
+  to.prompt_tokens += s.prompt_tokens;
+  to.generated_tokens += s.generated_tokens;
+  to.prefix_queries += s.prefix_queries;
+  to.prefix_hits += s.prefix_hits;
+  to.preemptions += s.preemptions;
+  to.drafted += s.drafted;
+  to.accepted += s.accepted;
+}
+
+}  // namespace
+
+class ModelHost::Answer final : public Generation {
+ public:
+  Answer(std::weak_ptr<ModelHost> host, uint64_t ticket, std::shared_ptr<AnswerQueue> queue)
+      : host_(std::move(host)), ticket_(ticket), queue_(std::move(queue)) {}
+  ~Answer() override {
+    if (const auto host = host_.lock()) host->cancel(ticket_);
+  }
+  boost::asio::awaitable<GenerationEvent> next(std::chrono::milliseconds timeout) override {
+    return queue_->next(timeout);
+  }
+
+ private:
+  std::weak_ptr<ModelHost> host_;
+  uint64_t ticket_;
+  std::shared_ptr<AnswerQueue> queue_;
+};
+
+ModelHost::ModelHost(boost::asio::io_context& io, ModelSetup setup, Log& log)
+    : io_(io),
+      setup_(std::move(setup)),
+      log_(log),
+      model_(std::make_shared<const ServedModel>(setup_.model)) {}
+
+ModelHost::~ModelHost() { stop(); }
+
+Status ModelHost::start() {
+  if (setup_.config.workers == 0) {
+    FATHOM_TRY(auto engine, setup_.make_engine());
+    slots_.resize(1);
+    auto sink = [this](std::vector<LoopEvent> events) {
+      boost::asio::post(io_, [weak = weak_from_this(), events = std::move(events)]() mutable {
+        if (const auto self = weak.lock()) self->on_events(0, 0, std::move(events));
+      });
+    };
+    slots_[0].local = std::make_unique<EngineLoop>(std::move(engine), std::move(sink));
+    local_port_ = std::make_unique<LocalPort>(*slots_[0].local);
+    return {};
+  }
+  slots_.resize(static_cast<std::size_t>(setup_.config.workers + setup_.config.standby));
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    slots_[i].standby = static_cast<int64_t>(i) >= setup_.config.workers;
+    start_worker(i);
+  }
+  return {};
+}
+
+void ModelHost::stop() {
+  stopped_ = true;
+  for (Slot& slot : slots_) {
+    slot.local.reset();
+    if (slot.process) slot.process->abandon();
+    slot.process.reset();
+  }
+  while (journal_.size() > 0) {
+    fail(journal_.entries().begin()->first,
+         {ErrorCode::kUnavailable, "the server is shutting down"});
+  }
+}
+
+bool ModelHost::usable(const Slot& slot) const {
+  return !slot.standby && (slot.local != nullptr || (slot.process && slot.process->ready()));
+}
+
+EnginePort* ModelHost::port(std::size_t index) {
+  return slots_[index].local ? local_port_.get() : slots_[index].process.get();
+}
+
+void ModelHost::start_worker(std::size_t index) {
+  if (stopped_ || failed_) return;
+  Slot& slot = slots_[index];
+  ++slot.epoch;
+  slot.stepped = false;
+  slot.process = std::make_shared<WorkerProcess>(
+      io_, fmt::format("{}/{}.{}", setup_.socket_dir, model_->id, index));
+  const auto mine = [weak = weak_from_this(), index, epoch = slot.epoch](auto what) {
+    return [weak, index, epoch, what](auto&&... arguments) {
+      const auto self = weak.lock();
+      if (self && self->slots_[index].epoch == epoch && !self->stopped_)
+        what(*self, index, std::forward<decltype(arguments)>(arguments)...);
+    };
+  };
+  const Status started = slot.process->start(
+      setup_.worker_command,
+      {.on_ready = mine([](ModelHost& h, std::size_t i, const worker::Fingerprint& f) {
+         h.on_ready(i, f);
+       }),
+       .on_events = mine([](ModelHost& h, std::size_t i, std::vector<LoopEvent> events) {
+         h.on_events(i, h.slots_[i].epoch, std::move(events));
+       }),
+       .on_heartbeat = mine([](ModelHost& h, std::size_t i, const worker::Heartbeat& b) {
+         h.on_heartbeat(i, b);
+       }),
+       .on_exit = mine([](ModelHost& h, std::size_t i, int status) { h.on_exit(i, status); })});
+  if (started) return;
+  log_.write(LogLevel::kError, "worker not started",
+             {{"model", model_->id}, {"reason", started.error().message}});
+  slot.process.reset();
+  ++quick_failures_;
+  restart(index);
+}
+
+void ModelHost::on_ready(std::size_t index, const worker::Fingerprint& fingerprint) {
+  const bool known = !(fingerprint_ == worker::Fingerprint{});
+  if (known && !(fingerprint == fingerprint_) && journal_.size() > 0) {
+    // It would go on with other bytes than the answers began with.
+    log_.write(LogLevel::kError, "worker computes differently",
+               {{"model", model_->id}, {"backend", fingerprint.backend}});
+    slots_[index].process->kill("its fingerprint differs from that of the answers in flight");
+    return;
+  }
+  fingerprint_ = fingerprint;
+  log_.write(LogLevel::kInfo, "worker ready",
+             {{"model", model_->id},
+              {"worker", static_cast<int64_t>(index)},
+              {"pid", static_cast<int64_t>(slots_[index].process->pid())},
+              {"standby", slots_[index].standby}});
+  // A slot whose process is gone while a spare is loaded: they change places.
+  for (Slot& other : slots_) {
+    if (slots_[index].standby && !other.standby && !(other.process && other.process->ready())) {
+      std::swap(other.standby, slots_[index].standby);
+      break;
+    }
+  }
+  place_waiting();
+}
+
+void ModelHost::on_events(std::size_t index, uint64_t epoch, std::vector<LoopEvent> events) {
+  for (LoopEvent& e : events) {
+    JournalEntry* entry = journal_.find(e.ticket);
+    if (entry == nullptr || entry->port != static_cast<int>(index) || entry->port_epoch != epoch)
+      continue;
+    if (e.finish == FinishReason::kError) {
+      fail(e.ticket, std::move(e.error));
+      continue;
+    }
+    FATHOM_CHECK_EQ(e.first_index, static_cast<int64_t>(entry->request.emitted.size()))
+        << "request " << entry->request_id;
+    for (const SampledToken& t : e.tokens) entry->request.emitted.push_back(t.token);
+    const auto queue = entry->answer;
+    if (!e.tokens.empty()) {
+      queue->push({.kind = GenerationEvent::Kind::kTokens,
+                   .tokens = std::move(e.tokens),
+                   .cached_prompt_tokens = e.cached_tokens});
+    }
+    if (!e.finish) continue;
+    queue->push({.kind = GenerationEvent::Kind::kFinished, .finish = *e.finish});
+    --slots_[index].flights;
+    journal_.end(e.ticket);
+  }
+}
+
+void ModelHost::on_heartbeat(std::size_t index, const worker::Heartbeat& heartbeat) {
+  if (heartbeat.steps == 0) return;
+  slots_[index].stepped = true;
+  quick_failures_ = 0;
+}
+
+void ModelHost::on_exit(std::size_t index, int status) {
+  Slot& slot = slots_[index];
+  const std::string& because = slot.process->killed_because();
+  log_.write(LogLevel::kWarning, "worker gone",
+             {{"model", model_->id},
+              {"worker", static_cast<int64_t>(index)},
+              {"pid", static_cast<int64_t>(slot.process->pid())},
+              {"how", because.empty() ? describe_exit(status) : "killed: " + because},
+              {"requests", slot.flights}});
+  add(past_, slot.process->heartbeat().stats);
+  if (!slot.stepped) ++quick_failures_;
+  const bool crashed = because.empty() && is_crash(status);
+  slot.process.reset();
+  ++slot.restarts;
+  // A loaded spare takes the place at once.
+  if (!slot.standby) {
+    for (Slot& spare : slots_) {
+      if (!spare.standby || !spare.process || !spare.process->ready()) continue;
+      spare.standby = false;
+      slot.standby = true;
+      break;
+    }
+  }
+  take_back(index, crashed);
+  restart(index);
+  place_waiting();
+}
+
+// The requests of a worker that is gone wait for another.
+void ModelHost::take_back(std::size_t index, bool crashed) {
+  std::vector<uint64_t> quarantined;
+  for (auto& [ticket, entry] : journal_.entries()) {
+    if (entry.port != static_cast<int>(index)) continue;
+    entry.port = -1;
+    if (crashed && !slots_[index].stepped && ++entry.faults >= kMaxFaults)
+      quarantined.push_back(ticket);
+  }
+  slots_[index].flights = 0;
+  for (const uint64_t ticket : quarantined) {
+    log_.write(LogLevel::kError, "request quarantined",
+               {{"model", model_->id}, {"request_id", journal_.find(ticket)->request_id}});
+    fail(ticket, internal_error("the engine crashed twice on this request; it is not tried again"));
+  }
+}
+
+void ModelHost::restart(std::size_t index) {
+  if (quick_failures_ >= kMaxQuickFailures) return give_up();
+  const auto delay = quick_failures_ <= 1 ? 0ms : 125ms * (1 << quick_failures_);
+  auto timer = std::make_shared<boost::asio::steady_timer>(io_, delay);
+  timer->async_wait([weak = weak_from_this(), timer, index](const boost::system::error_code& e) {
+    if (const auto self = weak.lock(); self && !e) self->start_worker(index);
+  });
+}
+
+void ModelHost::give_up() {
+  if (failed_) return;
+  failed_ = true;
+  log_.write(LogLevel::kError, "gave up on a model: its workers keep ending before they compute",
+             {{"model", model_->id}, {"failures", static_cast<int64_t>(quick_failures_)}});
+  while (journal_.size() > 0) {
+    fail(journal_.entries().begin()->first,
+         {ErrorCode::kUnavailable, "the model's engine does not start; see the server's log"});
+  }
+}
+
+// To the engine with the fewest requests.
+void ModelHost::place(uint64_t ticket, JournalEntry& entry) {
+  int best = -1;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (!usable(slots_[i])) continue;
+    if (best < 0 || slots_[i].flights < slots_[static_cast<std::size_t>(best)].flights)
+      best = static_cast<int>(i);
+  }
+  if (best < 0) return;
+  Slot& slot = slots_[static_cast<std::size_t>(best)];
+  entry.port = best;
+  entry.port_epoch = slot.epoch;
+  ++slot.flights;
+  port(static_cast<std::size_t>(best))->submit(ticket, entry.request);
+}
+
+void ModelHost::place_waiting() {
+  // In the order of arrival, and of what was going on before.
+  std::vector<uint64_t> tickets;
+  for (const auto& [ticket, entry] : journal_.entries())
+    if (entry.port < 0) tickets.push_back(ticket);
+  std::sort(tickets.begin(), tickets.end());
+  for (const uint64_t ticket : tickets) place(ticket, *journal_.find(ticket));
+}
+
+Result<std::unique_ptr<Generation>> ModelHost::submit(GenerationSpec spec) {
+  if (stopped_) return Error{ErrorCode::kUnavailable, "the server is shutting down"};
+  if (failed_) {
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("the engine of {} does not start; see the server's log", model_->id)};
+  }
+  const int64_t most = setup_.config.max_running * std::max<int64_t>(setup_.config.workers, 1) +
+                       setup_.config.max_waiting;
+  if (journal_.size() >= most) {
+    return resource_limit(fmt::format("{} requests are in flight, expected fewer than {}",
+                                      journal_.size(), most));
+  }
+  const auto prompt = static_cast<int64_t>(spec.request.prompt.size());
+  const int64_t room = model_->context_tokens - prompt;
+  if (room > 0) spec.request.max_tokens = std::min(spec.request.max_tokens, room);
+  auto queue = std::make_shared<AnswerQueue>(io_);
+  const uint64_t ticket = journal_.append({.request = std::move(spec.request),
+                                           .request_id = std::move(spec.request_id),
+                                           .answer = queue});
+  place(ticket, *journal_.find(ticket));
+  return std::unique_ptr<Generation>(new Answer(weak_from_this(), ticket, std::move(queue)));
+}
+
+void ModelHost::cancel(uint64_t ticket) {
+  const JournalEntry* entry = journal_.find(ticket);
+  if (entry == nullptr) return;
+  if (entry->port >= 0) {
+    const auto index = static_cast<std::size_t>(entry->port);
+    --slots_[index].flights;
+    if (EnginePort* p = port(index)) p->cancel(ticket);
+  }
+  journal_.end(ticket);
+}
+
+void ModelHost::fail(uint64_t ticket, Error error) {
+  JournalEntry* entry = journal_.find(ticket);
+  if (entry->port >= 0) --slots_[static_cast<std::size_t>(entry->port)].flights;
+  entry->answer->push({.kind = GenerationEvent::Kind::kFailed, .error = std::move(error)});
+  journal_.end(ticket);
+}
+
+ModelHost::State ModelHost::state() const {
+  if (failed_) return State::kFailed;
+  bool stepped_before = false;
+  for (const Slot& slot : slots_) {
+    if (usable(slot)) return State::kReady;
+    stepped_before = stepped_before || slot.restarts > 0;
+  }
+  return stepped_before ? State::kRestarting : State::kLoading;
+}
+
+EngineStats ModelHost::current_stats() const {
+  EngineStats out = past_;
+  for (const Slot& slot : slots_) {
+    EngineStats s;
+    if (slot.local) {
+      s = slot.local->stats();
+    } else if (slot.process) {
+      s = slot.process->heartbeat().stats;
+    }
+    add(out, s);
+    out.waiting += s.waiting;
+    out.running += s.running;
+    if (slot.standby) continue;
+    out.pages_total += s.pages_total;
+    out.pages_free += s.pages_free;
+    out.pages_cached += s.pages_cached;
+  }
+  return out;
+}
+
+nlohmann::json ModelHost::status() const {
+  static constexpr const char* kStates[] = {"loading", "ready", "restarting", "failed"};
+  const EngineStats s = current_stats();
+  int64_t unplaced = 0;
+  for (auto& [ticket, entry] : const_cast<Journal&>(journal_).entries())
+    if (entry.port < 0) ++unplaced;
+  nlohmann::json workers = nlohmann::json::array();
+  const auto now = std::chrono::steady_clock::now();
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    const bool up = slot.local != nullptr || (slot.process && slot.process->ready());
+    workers.push_back(
+        {{"index", i},
+         {"role", slot.standby ? "standby" : "active"},
+         {"state", failed_ ? "failed"
+                   : up    ? "ready"
+                           : slot.restarts > 0 ? "restarting" : "starting"},
+         {"pid", slot.process ? slot.process->pid() : 0},
+         {"restarts", slot.restarts},
+         {"uptime_s", slot.process
+                          ? std::chrono::duration<double>(now - slot.process->started()).count()
+                          : 0.0}});
+  }
+  return {{"id", model_->id},
+          {"state", kStates[static_cast<int>(state())]},
+          {"context_tokens", model_->context_tokens},
+          {"running", s.running},
+          {"waiting", s.waiting + unplaced},
+          {"kv_pages_used", s.pages_total - s.pages_free},
+          {"kv_pages_total", s.pages_total},
+          {"kv_pages_cached", s.pages_cached},
+          {"kv_page_tokens", kDefaultPageTokens},
+          {"prompt_tokens_total", s.prompt_tokens},
+          {"generation_tokens_total", s.generated_tokens},
+          {"prefix_cache_queries_total", s.prefix_queries},
+          {"prefix_cache_hits_total", s.prefix_hits},
+          {"preemptions_total", s.preemptions},
+          {"draft_tokens_total", s.drafted},
+          {"accepted_tokens_total", s.accepted},
+          {"workers", workers}};
+}
+
+}  // namespace fathom::server

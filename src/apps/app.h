@@ -42,6 +42,11 @@ Action add_logits(CLI::App& program, CLI::App*& command);
 Action add_perplexity(CLI::App& program, CLI::App*& command);
 Action add_quantize(CLI::App& program, CLI::App*& command);
 Action add_run(CLI::App& program, CLI::App*& command);
+#ifdef FATHOM_WITH_SERVER
+Action add_config(CLI::App& program, CLI::App*& command);
+Action add_serve(CLI::App& program, CLI::App*& command);
+Action add_worker(CLI::App& program, CLI::App*& command);
+#endif
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
 

@@ -10,10 +10,26 @@
 namespace fathom {
 namespace {
 
-constexpr std::array<AddCommand, 13> kCommands = {
-    add_run,        add_info,   add_tokenize, add_chat_render, add_generate, add_logits,  add_eval,
-    add_perplexity, add_doctor, add_bench,    add_quantize,    add_imatrix,  add_version,
-};
+constexpr auto kCommands = std::to_array<AddCommand>({
+    add_run,
+#ifdef FATHOM_WITH_SERVER
+    add_serve,
+    add_worker,
+    add_config,
+#endif
+    add_info,
+    add_tokenize,
+    add_chat_render,
+    add_generate,
+    add_logits,
+    add_eval,
+    add_perplexity,
+    add_doctor,
+    add_bench,
+    add_quantize,
+    add_imatrix,
+    add_version,
+});
 
 // Output that did not reach its file (a full disk) is a failure, even where the command succeeded.
 int flush_output(int code) {

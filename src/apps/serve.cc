@@ -1,0 +1,321 @@
+// fathom serve: the front. Reads the configuration, loads what it needs of each model, starts the
+// engines, listens, and ends gracefully.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <cctype>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "apps/served_engine.h"
+#include "base/file.h"
+#include "server/config/load_config.h"
+#include "server/config/settings.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/handlers/routes.h"
+#include "server/http/listener.h"
+#include "server/http/observe.h"
+#include "server/log.h"
+#include "server/metrics.h"
+
+extern char** environ;
+
+namespace fathom {
+namespace {
+
+using namespace server;
+
+struct Options {
+  ConfigSources sources;
+};
+
+// "DeepSeek-R1-Distill.Q4_K.gguf" -> "deepseek-r1-distill.q4_k": what the API calls a model whose
+// configuration gives it no name.
+std::string id_from_path(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  std::string name = std::filesystem::path(path).filename().string();
+  for (const std::string_view suffix : {".gguf", ".safetensors"})
+    if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
+  for (char& c : name) {
+    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '_' && c != '-') c = '-';
+  }
+  return name.substr(0, 64);
+}
+
+ServedEngineOptions engine_options(const ModelConfig& m) {
+  ServedEngineOptions o;
+  o.model = m.path;
+  o.context_tokens = m.context_tokens;
+  o.cache_tokens = m.cache_tokens;
+  o.max_running = m.max_running;
+  o.compute.threads = static_cast<int>(m.threads);
+  o.compute.numa = m.numa;
+  o.compute.compute = m.compute;
+  o.compute.kv = m.kv_type;
+  return o;
+}
+
+std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& size) {
+  std::error_code ec;
+  std::vector<std::string> command{
+      std::filesystem::read_symlink("/proc/self/exe", ec).string(), "worker", m.path};
+  const auto add = [&](const char* flag, const std::string& value) {
+    command.insert(command.end(), {flag, value});
+  };
+  add("--context", std::to_string(size.context_tokens));
+  add("--cache-tokens", std::to_string(size.cache_tokens));
+  add("--max-running", std::to_string(m.max_running));
+  if (m.threads > 0) add("--threads", std::to_string(m.threads));
+  add("--numa", m.numa);
+  add("--compute", m.compute);
+  add("--kv", m.kv_type);
+  return command;
+}
+
+// What the front itself needs of a model: names, tokenizer, template. The weights stay on the disk.
+Result<ModelSetup> setup_model(ModelConfig config, const std::string& socket_dir) {
+  FATHOM_TRY(config.path, resolve_model(config.path));
+  if (config.id.empty()) config.id = id_from_path(config.path);
+  ServedEngineOptions options = engine_options(config);
+  FATHOM_TRY(LoadedModel loaded, load(config.path, options.compute));
+  const CacheSize size = cache_size(options, *loaded.model);
+  options.context_tokens = size.context_tokens;
+  options.cache_tokens = size.cache_tokens;
+  ModelSetup setup;
+  setup.config = config;
+  setup.socket_dir = socket_dir;
+  setup.worker_command = worker_command(config, size);
+  const ModelFiles& f = loaded.files;
+  ServedModel& m = setup.model;
+  m.id = config.id;
+  m.created_unix_s = static_cast<int64_t>(std::time(nullptr));
+  m.context_tokens = size.context_tokens;
+  m.vocab_size = loaded.model->info().vocab_size;
+  m.eos_token_ids.assign(f.eos_token_ids.begin(), f.eos_token_ids.end());
+  m.chat_family = loaded.chat_family;
+  const double fallback = f.do_sample ? 0.6 : 0.0;
+  m.default_sampling.temperature = static_cast<float>(f.temperature.value_or(fallback));
+  m.default_sampling.top_p = static_cast<float>(f.top_p.value_or(0.95));
+  m.default_sampling.top_k = static_cast<int32_t>(f.top_k.value_or(0));
+  m.fingerprint = fmt::format(
+      "fp_{:010x}", std::hash<std::string>{}(config.path + FATHOM_VERSION) & 0xFFFFFFFFFF);
+  m.tokenizer = std::move(loaded.tokenizer);
+  if (config.workers == 0) {
+    setup.make_engine = [options]() -> Result<std::unique_ptr<Engine>> {
+      // Lives as long as the program, like the model it computes.
+      static std::vector<std::unique_ptr<ServedEngine>> kept;
+      FATHOM_TRY(auto served, make_served_engine(options));
+      std::unique_ptr<Engine> engine = std::move(served->engine);
+      kept.push_back(std::move(served));
+      return engine;
+    };
+  }
+  return setup;
+}
+
+// A directory for the workers' sockets that nobody else may enter; removed at the end.
+class SocketDir {
+ public:
+  static Result<SocketDir> create() {
+    std::string path = (std::filesystem::temp_directory_path() / "fathom-XXXXXX").string();
+    if (::mkdtemp(path.data()) == nullptr)
+      return Error{ErrorCode::kUnavailable, fmt::format("cannot make a directory as {}", path)};
+    return SocketDir(path);
+  }
+  SocketDir(SocketDir&& other) noexcept : path_(std::move(other.path_)) { other.path_.clear(); }
+  SocketDir& operator=(SocketDir&&) = delete;
+  ~SocketDir() {
+    std::error_code ec;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ec);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit SocketDir(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+Result<std::unique_ptr<Log>> open_log(const ServerConfig& c) {
+  const LogLevel level = c.log_level == "debug"     ? LogLevel::kDebug
+                         : c.log_level == "warning" ? LogLevel::kWarning
+                         : c.log_level == "error"   ? LogLevel::kError
+                                                    : LogLevel::kInfo;
+  return Log::open(c.log_format == "text" ? LogFormat::kText : LogFormat::kJson, level);
+}
+
+Result<std::unique_ptr<Authenticator>> make_authenticator(const ServerConfig& c,
+                                                          ApiKeyAuthenticator*& keys, Log& log) {
+  if (c.api_key_file.empty()) {
+    return std::unique_ptr<Authenticator>(new OpenAuthenticator(c.cors_origins, c.host_names));
+  }
+  FATHOM_TRY(ApiKeyAuthenticator opened, ApiKeyAuthenticator::open(c.api_key_file));
+  for (const std::string& warning : opened.warnings()) log.write(LogLevel::kWarning, warning);
+  auto owned = std::make_unique<ApiKeyAuthenticator>(std::move(opened));
+  keys = owned.get();
+  return std::unique_ptr<Authenticator>(std::move(owned));
+}
+
+void greet(const ServerConfig& config, const Dispatcher& dispatcher, const Listener& listener) {
+  for (const auto& model : dispatcher.models())
+    fmt::print("model    {} (context {} tokens)\n", model->id, model->context_tokens);
+  for (const std::string& address : listener.addresses()) {
+    const bool tcp = !address.starts_with("unix:");
+    fmt::print("{} {}{}\n", "open    ", tcp ? "http://" : "", address);
+  }
+  const std::string& first = listener.addresses().front();
+  fmt::print("API      http://{}/v1 (OpenAI, DeepSeek), /anthropic\n", first);
+  if (config.api_key_file.empty()) {
+    fmt::print("keys     none asked for: whoever reaches this port may ask{}\n",
+               config.insecure ? "" : "; it is open to this machine alone");
+  }
+  std::fflush(stdout);
+}
+
+Status run(const Options& options) {
+  FATHOM_TRY(const ServerConfig config, load_config(options.sources));
+  if (config.models.empty())
+    return invalid_argument("no model: give one, as in fathom serve nano, or --config FILE");
+  FATHOM_TRY(const auto log, open_log(config));
+  FATHOM_TRY(const SocketDir sockets, SocketDir::create());
+  raise_file_limit();
+  boost::asio::thread_pool pool(2);
+  Metrics metrics;
+  HttpMetrics http_metrics(metrics);
+  ApiKeyAuthenticator* keys = nullptr;
+  FATHOM_TRY(const auto authenticator, make_authenticator(config, keys, *log));
+  std::unique_ptr<ConcurrencyQuota> quota;
+  if (config.max_requests_per_key > 0)
+    quota = std::make_unique<ConcurrencyQuota>(config.max_requests_per_key);
+
+  boost::asio::io_context io;
+  Dispatcher dispatcher(io, *log);
+  HandlerDeps deps{.service = dispatcher,
+                   .metrics = metrics,
+                   .pool = pool,
+                   .version = FATHOM_VERSION,
+                   .log = log.get(),
+                   .log_prompts = config.log_prompts,
+                   .metrics_open = config.metrics_open};
+  Router router;
+  add_routes(router, deps);
+  Listener listener(
+      io, {.pipeline = {.router = &router,
+                        .authenticator = authenticator.get(),
+                        .quota = quota.get(),
+                        .cors_origins = config.cors_origins},
+           .limits = config.http,
+           .insecure = config.insecure,
+           .on_access =
+               [&](const AccessRecord& record) {
+                 log_access(*log, record);
+                 http_metrics.count(record);
+               },
+           .on_handler_error =
+               [&](const std::string& what) { log->write(LogLevel::kError, what); }});
+  http_metrics.show(listener);
+  deps.complete_status = [&](nlohmann::json& status) {
+    const Listener::Stats s = listener.stats();
+    status["http"] = {{"connections", s.connections}, {"requests_total", s.requests_total}};
+  };
+  // Listening comes first: a port that is taken should not cost the loading of a model.
+  for (const std::string& host : config.listen_hosts)
+    FATHOM_TRY_STATUS(listener.listen(host, config.listen_port));
+  if (!config.unix_socket.empty()) FATHOM_TRY_STATUS(listener.listen_unix(config.unix_socket));
+  for (const ModelConfig& m : config.models) {
+    FATHOM_TRY(ModelSetup setup, setup_model(m, sockets.path()));
+    FATHOM_TRY_STATUS(dispatcher.add(std::move(setup)));
+  }
+  listener.start();
+  greet(config, dispatcher, listener);
+
+  boost::asio::signal_set stop(io, SIGTERM, SIGINT), reload(io, SIGHUP);
+  bool stopping = false;
+  const auto drain = [&]() -> boost::asio::awaitable<void> {
+    co_await listener.drain(config.drain_timeout);
+    stop_background(deps);
+    dispatcher.stop();
+    io.stop();
+  };
+  std::function<void(const boost::system::error_code&, int)> on_stop =
+      [&](const boost::system::error_code& error, int) {
+        if (error) return;
+        if (stopping) return io.stop();  // the second time means now
+        stopping = true;
+        log->write(LogLevel::kInfo, "stopping: answers on their way may end");
+        boost::asio::co_spawn(io, drain(), boost::asio::detached);
+        stop.async_wait(on_stop);
+      };
+  stop.async_wait(on_stop);
+  std::function<void(const boost::system::error_code&, int)> on_reload =
+      [&](const boost::system::error_code& error, int) {
+        if (error) return;
+        const Status read = keys != nullptr ? keys->reload() : Status{};
+        log->write(read ? LogLevel::kInfo : LogLevel::kError,
+                   read ? "keys read again" : read.error().message);
+        reload.async_wait(on_reload);
+      };
+  reload.async_wait(on_reload);
+  io.run();
+  dispatcher.stop();
+  pool.join();
+  return {};
+}
+
+// One flag a setting; what is given goes to load_config, which knows types and ranges.
+template <typename Owner>
+void add_flags(CLI::App& command, std::span<const Setting<Owner>> settings, const char* group,
+               const std::shared_ptr<Options>& options) {
+  for (const auto& setting : settings) {
+    const std::string flag = setting.flag_name();
+    const std::string help = fmt::format("{} (default {}; {})", setting.help,
+                                         setting.default_text(), setting.env_name());
+    const auto take = [options, flag](const std::string& value) {
+      options->sources.flags.emplace_back(flag, value);
+    };
+    if (setting.is_boolean()) {
+      command.add_flag_callback(flag, [take] { take("true"); }, help)->group(group);
+    } else {
+      command.add_option_function<std::string>(flag, take, help)
+          ->group(group)
+          ->type_name(setting.is_list() ? "LIST" : "VALUE");
+    }
+  }
+}
+
+}  // namespace
+
+Action add_serve(CLI::App& program, CLI::App*& command) {
+  command = program.add_subcommand("serve", "Serve models over HTTP: OpenAI's and DeepSeek's API");
+  auto o = std::make_shared<Options>();
+  command->add_option("MODEL", o->sources.model, "Model directory, file or bundled name");
+  command->add_option("--config", o->sources.file, "fathom.yaml");
+  add_flags<ServerConfig>(*command, server_settings(), "Server", o);
+  add_flags<ModelConfig>(*command, model_settings(), "Model", o);
+  command->footer(
+      "Example:\n  fathom serve nano\n  curl http://127.0.0.1:8080/v1/chat/completions \\\n"
+      "    -d '{\"model\":\"nano\",\"messages\":[{\"role\":\"user\",\"content\":\"12+30=\"}]}'");
+  return [o] {
+    for (char** variable = environ; *variable != nullptr; ++variable) {
+      const std::string_view text(*variable);
+      const std::size_t equals = text.find('=');
+      if (equals != std::string_view::npos)
+        o->sources.environment.emplace(text.substr(0, equals), text.substr(equals + 1));
+    }
+    // Not settings of the server.
+    for (const char* name : {"FATHOM_MODELS", "FATHOM_BINARY", "FATHOM_SANITIZED"})
+      o->sources.environment.erase(name);
+    return run(*o);
+  };
+}
+
+}  // namespace fathom

@@ -1,0 +1,141 @@
+#include "apps/served_engine.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "grammar/constraint.h"
+#include "grammar/matcher.h"
+#include "grammar/token_masker.h"
+
+namespace fathom {
+namespace {
+
+constexpr std::size_t kCachedGrammars = 64;
+constexpr int64_t kGrammarCacheBytes = int64_t{512} << 20;
+
+// A grammar that begins at once, or behind the token that ends a thought.
+class GrammarConstraint final : public TokenConstraint {
+ public:
+  GrammarConstraint(Matcher matcher, std::size_t mask_words, std::vector<int32_t> starts_after)
+      : matcher_(std::move(matcher)),
+        bits_(mask_words),
+        starts_after_(std::move(starts_after)),
+        started_(starts_after_.empty()) {}
+
+  void mask(std::span<float> logits) override {
+    if (!started_) return;
+    matcher_.fill_mask(bits_);
+    for (std::size_t i = 0; i < logits.size(); ++i)
+      if (i / 64 >= bits_.size() || (bits_[i / 64] >> (i % 64) & 1) == 0) logits[i] = -INFINITY;
+  }
+  void accept(int32_t token) override {
+    if (started_) {
+      matcher_.accept(token);
+    } else {
+      started_ = std::find(starts_after_.begin(), starts_after_.end(), token) != starts_after_.end();
+    }
+  }
+
+ private:
+  Matcher matcher_;
+  std::vector<uint64_t> bits_;
+  std::vector<int32_t> starts_after_;
+  bool started_;
+};
+
+ConstraintFactory constraints_of(const LoadedModel& loaded) {
+  if (loaded.tokenizer == nullptr) return {};
+  struct Shared {
+    GrammarCache grammars{kCachedGrammars, kGrammarCacheBytes};
+    std::shared_ptr<const TokenMasker> masker;  // made when first asked for: it takes a second
+  };
+  auto shared = std::make_shared<Shared>();
+  const Tokenizer* const tokenizer = loaded.tokenizer.get();
+  const int64_t vocab = loaded.model->info().vocab_size;
+  std::vector<int32_t> stops(loaded.files.eos_token_ids.begin(), loaded.files.eos_token_ids.end());
+  return [shared, tokenizer, vocab,
+          stops](const ConstraintSpec& spec) -> Result<std::unique_ptr<TokenConstraint>> {
+    const auto kind = spec.kind == ConstraintSpec::Kind::kJsonObject ? ConstraintKind::kJsonObject
+                      : spec.kind == ConstraintSpec::Kind::kJsonSchema
+                          ? ConstraintKind::kJsonSchema
+                          : ConstraintKind::kToolCalls;
+    FATHOM_TRY(auto grammar, shared->grammars.get(kind, spec.text));
+    if (shared->masker == nullptr) {
+      FATHOM_TRY(shared->masker, TokenMasker::create(*tokenizer, vocab));
+    }
+    return std::unique_ptr<TokenConstraint>(
+        new GrammarConstraint(Matcher(std::move(grammar), shared->masker, stops),
+                              shared->masker->mask_words(), spec.starts_after));
+  };
+}
+
+int64_t available_memory() {
+  std::ifstream in("/proc/meminfo");
+  std::string name, rest;
+  int64_t kib = 0;
+  while (in >> name >> kib && std::getline(in, rest))
+    if (name == "MemAvailable:") return kib * 1024;
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE) / 2;
+}
+
+// Of names, types, sizes and the ends of every tensor: enough to tell two models apart.
+std::string model_hash(const ModelFiles& files, const ComputeFlags& compute) {
+  uint64_t hash = 0xCBF29CE484222325;
+  const auto mix = [&](const void* data, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; ++i)
+      hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 0x100000001B3;
+  };
+  files.weights->for_each([&](const std::string& name, const StoredTensor& t) {
+    mix(name.data(), name.size());
+    const auto bytes = static_cast<uint64_t>(t.data.size());
+    mix(&bytes, sizeof(bytes));
+    const std::size_t ends = std::min<std::size_t>(t.data.size(), 64);
+    mix(t.data.data(), ends);
+    mix(t.data.data() + t.data.size() - ends, ends);
+  });
+  return fmt::format("{:016x}/{}/{}", hash, compute.compute, compute.kv);
+}
+
+}  // namespace
+
+CacheSize cache_size(const ServedEngineOptions& o, const Model& model) {
+  const ComputeFlags& c = o.compute;
+  const int64_t bytes = std::max<int64_t>(
+      kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1);
+  const int64_t room = std::max(available_memory() / 4 / bytes / kDefaultPageTokens, int64_t{1}) *
+                       kDefaultPageTokens;
+  CacheSize size;
+  size.context_tokens = o.context_tokens > 0 ? o.context_tokens : model.info().max_context_tokens;
+  size.cache_tokens = o.cache_tokens > 0
+                          ? o.cache_tokens
+                          : std::min(size.context_tokens * o.max_running,
+                                     std::max(room, o.context_tokens));
+  size.context_tokens = std::min(size.context_tokens, size.cache_tokens);
+  return size;
+}
+
+Result<std::unique_ptr<ServedEngine>> make_served_engine(const ServedEngineOptions& options) {
+  auto out = std::make_unique<ServedEngine>();
+  FATHOM_TRY(out->loaded, load(options.model, options.compute));
+  FATHOM_TRY(const CpuOpsOptions ops_options, options.compute.options());
+  out->ops = std::make_unique<CpuOps>(ops_options);
+  out->progress = std::make_unique<worker::ProgressOps>(*out->ops);
+  const Model& model = *out->loaded.model;
+  const CacheSize size = cache_size(options, model);
+  FATHOM_TRY(out->engine,
+             Engine::create(model, *out->progress,
+                            {.cache_tokens = size.cache_tokens,
+                             .context_tokens = size.context_tokens,
+                             .max_sequences = options.max_running,
+                             .kv_type = options.compute.kv_type(model),
+                             .constraints = constraints_of(out->loaded)}));
+  out->fingerprint = {FATHOM_VERSION, model_hash(out->loaded.files, options.compute),
+                      std::string(out->ops->description())};
+  return out;
+}
+
+}  // namespace fathom

@@ -1,0 +1,41 @@
+// A model and all that computes it for a server: what `fathom serve` runs in itself and `fathom
+// worker` in its process.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "apps/app.h"
+#include "engine/engine.h"
+#include "worker/progress_ops.h"
+#include "worker/worker_server.h"
+
+namespace fathom {
+
+struct ServedEngineOptions {
+  std::string model;
+  int64_t context_tokens = 0;  // 0: the model's
+  int64_t cache_tokens = 0;    // 0: from the memory there is
+  int64_t max_running = 32;
+  ComputeFlags compute;
+};
+
+// What the engine points into comes first, so that it goes last.
+struct ServedEngine {
+  LoadedModel loaded;
+  std::unique_ptr<CpuOps> ops;
+  std::unique_ptr<worker::ProgressOps> progress;
+  std::unique_ptr<Engine> engine;
+  worker::Fingerprint fingerprint;
+};
+
+// Tokens that one sequence may have, and that the cache holds, for these options on this machine:
+// at most a quarter of the memory that is available, if the options leave it open.
+struct CacheSize {
+  int64_t context_tokens = 0, cache_tokens = 0;
+};
+CacheSize cache_size(const ServedEngineOptions& options, const Model& model);
+
+Result<std::unique_ptr<ServedEngine>> make_served_engine(const ServedEngineOptions& options);
+
+}  // namespace fathom

@@ -1,0 +1,46 @@
+// fathom worker: one engine for a server, which starts it.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "apps/served_engine.h"
+#include "base/limits.h"
+
+namespace fathom {
+namespace {
+
+struct Options {
+  ServedEngineOptions engine;
+  std::string socket;
+};
+
+Status run(const Options& o) {
+  // Without its front a worker is of no use.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() == 1) return Error{ErrorCode::kUnavailable, "the server that started this is gone"};
+  FATHOM_TRY(auto served, make_served_engine(o.engine));
+  return worker::serve_worker(std::move(served->engine),
+                              {.socket = o.socket,
+                               .fingerprint = served->fingerprint,
+                               .progress = &served->progress->count()});
+}
+
+}  // namespace
+
+Action add_worker(CLI::App& program, CLI::App*& command) {
+  command = program.add_subcommand("worker", "An engine process of fathom serve, which starts it");
+  auto o = std::make_shared<Options>();
+  command->add_option("MODEL", o->engine.model, "Model directory, file or bundled name")->required();
+  command->add_option("--socket", o->socket, "Unix socket to serve on")->required();
+  command->add_option("--context", o->engine.context_tokens, "Longest prompt and answer together")
+      ->check(CLI::Range(int64_t{0}, limits::kMaxContextTokens));
+  command->add_option("--cache-tokens", o->engine.cache_tokens, "Tokens that the KV cache holds")
+      ->check(CLI::Range(int64_t{0}, limits::kMaxContextTokens));
+  command->add_option("--max-running", o->engine.max_running, "Answers computed at a time")
+      ->check(CLI::Range(1, 4096));
+  o->engine.compute.add_to(*command);
+  return [o] { return run(*o); };
+}
+
+}  // namespace fathom

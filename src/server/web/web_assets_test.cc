@@ -50,7 +50,8 @@ TEST(WebAssets, EveryFileIsServedAsItIs) {
   size_t files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(assets_directory())) {
     const auto& file = entry.path();
-    if (!entry.is_regular_file() || file.extension() == ".gz" || file.filename() == "SOURCES") continue;
+    if (!entry.is_regular_file() || file.extension() == ".gz" || file.filename() == "SOURCES")
+      continue;
     ++files;
     const std::string path = "/" + file.lexically_relative(assets_directory()).generic_string();
     const auto asset = find_web_asset(path);
@@ -102,8 +103,9 @@ TEST(WebAssets, TheRootIsThePage) {
 }
 
 TEST(WebAssets, NothingElseIsFound) {
-  for (const char* path : {"", "index.html", "//", "/static", "/static/", "/SOURCES", "/index.html.gz", "/../index.html",
-                           "/index.htmlx", "/~", "/v1/models"}) {
+  for (const char* path :
+       {"", "index.html", "//", "/static", "/static/", "/SOURCES", "/index.html.gz",
+        "/../index.html", "/index.htmlx", "/~", "/v1/models"}) {
     EXPECT_FALSE(find_web_asset(path).has_value()) << path;
   }
 }
@@ -112,7 +114,8 @@ TEST(WebAssets, ThePageNamesOnlyFilesThatAreThere) {
   const std::string page(find_web_asset("/")->body);
   const std::regex reference("(?:src|href)=\"\\./([^\"]+)\"");
   size_t references = 0;
-  for (std::sregex_iterator at(page.begin(), page.end(), reference), end; at != end; ++at, ++references) {
+  for (std::sregex_iterator at(page.begin(), page.end(), reference), end; at != end;
+       ++at, ++references) {
     const std::string path = "/" + (*at)[1].str();
     const auto asset = find_web_asset(path);
     ASSERT_TRUE(asset.has_value()) << path;

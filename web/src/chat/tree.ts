@@ -89,14 +89,11 @@ export function pathOf(conversation: Conversation, messages: Messages): Message[
     else children.set(key, [message]);
   }
   const path: Message[] = [];
-  const seen = new Set<string>();
   let key = root;
   for (;;) {
     const list = children.get(key);
     if (!list) return path;
     const chosen = list.find((message) => message.id === conversation.selected[key]) ?? latest(list);
-    if (seen.has(chosen.id)) return path; // An imported file may hold a circle.
-    seen.add(chosen.id);
     path.push(chosen);
     key = chosen.id;
   }

@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { describe, expect, it } from "vitest";
 import "./languages";
-import { MarkdownRenderer, spoken } from "./markdown";
+import { MarkdownRenderer, sanitize, spoken } from "./markdown";
 
 const labels = { copy: "Copy", image: "Picture" };
 
@@ -39,15 +39,27 @@ describe("what an answer cannot do", () => {
     "# <img src=x onerror=alert(1)>",
     "- [ ] <input autofocus onfocus=alert(1)>",
     "<a id=x name=cookie>clobber</a>",
+    "<b style='https://a.example;position:fixed'>over everything</b>",
+    "<b style='https:position:fixed'>over everything</b>",
   ];
-  it.each(attacks)("%s", (source) => {
-    const host = show(source);
+  // As an answer, and as HTML that a fault of the renderer let through.
+  it.each([...attacks.map((source) => [source, show(source)] as const), ...attacks.map((source) => {
+    const host = document.createElement("div");
+    host.innerHTML = sanitize(source);
+    return [`as HTML: ${source}`, host] as const;
+  })])("%s", (_source, host) => {
     expect(host.querySelector("script,img,svg,iframe,style,form,math,details,object,embed,link,base")).toBeNull();
     for (const element of host.querySelectorAll("*")) {
       for (const { name, value } of element.attributes) {
         expect(name, `${element.outerHTML}`).not.toMatch(/^on|^style$|^id$|^name$|^src|^action$/);
         if (name === "href") expect(value).toMatch(/^(https?:|mailto:)/);
       }
+    }
+  });
+
+  it("a link that leads elsewhere than to the web is none, even before the sanitiser", () => {
+    for (const url of ["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "/v1/models"]) {
+      expect(show(`[words](${url})`).innerHTML, url).toBe("<p>words</p>\n");
     }
   });
 
@@ -111,8 +123,8 @@ describe("a growing answer", () => {
 
   it("resolves references that come later", () => {
     const renderer = new MarkdownRenderer(labels);
-    expect(renderer.render("[a][1]", true)[0]?.html).not.toContain("<a");
-    expect(renderer.render("[a][1]\n\n[1]: https://a.example")[0]?.html).toContain("<a");
+    expect(renderer.render("[a][1]\n\nb", true)[0]?.html).not.toContain("<a");
+    expect(renderer.render("[a][1]\n\nb\n\n[1]: https://a.example")[0]?.html).toContain("<a");
   });
 });
 

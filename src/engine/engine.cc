@@ -21,7 +21,10 @@ Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCac
       << options.max_sequences << " " << options.max_batch_tokens << " " << options.prefill_chunk;
 }
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  // Shared memory keeps its records for the next process: only this one's trees go.
+  if (cache_->directory() != nullptr) prefix_cache_.abandon();
+}
 
 Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                                                const EngineOptions& options) {
@@ -30,9 +33,13 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
   if (o.context_tokens <= 0) o.context_tokens = o.cache_tokens;
   o.context_tokens = std::min(o.context_tokens, o.cache_tokens);
   if (model.info().mtp_layers == 0) o.speculate_up_to = 0;
+  if (o.shared_memory) o.shared_memory->uncovered_layers = model.info().mtp_layers;
   FATHOM_TRY(KvCache cache,
-             KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens, o.kv_type));
-  return std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
+             KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens, o.kv_type,
+                             o.shared_memory ? &*o.shared_memory : nullptr));
+  auto engine = std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
+  engine->prefix_cache_.restore();
+  return engine;
 }
 
 namespace {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -37,6 +38,7 @@ struct EngineOptions {
   // Drafts a token with the model's MTP module, if it has one, while at most this many sequences
   // run: with more, the rows cost more than they save. 0 = never.
   int64_t speculate_up_to = 4;
+  std::optional<SharedKvMemory> shared_memory;  // for the cache; what is in it is used
   ConstraintFactory constraints;  // none: requests with a constraint are refused
 };
 

@@ -3,6 +3,8 @@
 // that a sequence has in the cache, so that a row missing or wrong changes every later token.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -328,6 +330,86 @@ TEST_F(ServingTest, SpeculationStopsWhereTooManyRun) {
     ASSERT_TRUE(e->submit({.prompt = numbers(4, i), .max_tokens = 10}));
   run(*e);
   EXPECT_EQ(e->stats().drafted, 0);
+}
+
+class SharedMemoryTest : public ServingTest {
+ protected:
+  SharedMemoryTest() : fd_(::memfd_create("test", MFD_CLOEXEC)) {}
+  ~SharedMemoryTest() override { ::close(fd_); }
+  EngineOptions options(const std::string& identity = "a") {
+    return {.cache_tokens = 400, .page_tokens = 8, .shared_memory = SharedKvMemory{fd_, identity}};
+  }
+  int fd_;
+};
+
+TEST_F(SharedMemoryTest, AnotherEngineGoesOnWithThePages) {
+  const Request request{.prompt = numbers(30, 3), .max_tokens = 60};
+  const std::vector<int32_t> whole = alone(request);
+  for (const bool mtp : {false, true}) {
+    auto first = engine(options(mtp ? "mtp" : "a"), mtp);
+    ASSERT_TRUE(first->submit(request));
+    std::vector<TokenEvent> events;
+    while (events.size() < 25) first->step(events);
+    // As after kill -9: nothing is said to anybody. The second maps the same memory.
+    Request rest = request;
+    for (const TokenEvent& e : events) rest.emitted.push_back(e.sampled.token);
+    first.reset();
+    const auto second = engine(options(mtp ? "mtp" : "a"), mtp);
+    EXPECT_EQ(second->stats().pages_cached, (30 + static_cast<int64_t>(events.size()) - 1) / 8);
+    const int64_t before = mtp ? mtp_model_.rows_computed : model_.rows_computed;
+    ASSERT_TRUE(second->submit(rest));
+    while (second->step(events)) {
+    }
+    std::vector<int32_t> tokens;
+    for (const TokenEvent& e : events) tokens.push_back(e.sampled.token);
+    EXPECT_EQ(tokens, whole);
+    const int64_t computed = (mtp ? mtp_model_.rows_computed : model_.rows_computed) - before;
+    EXPECT_LT(computed, 60 - 25 + 8 + (mtp ? 20 : 0)) << "computed again";
+  }
+}
+
+TEST_F(SharedMemoryTest, DamagedPagesAndWhatStandsOnThemAreNotUsed) {
+  const Request request{.prompt = numbers(50, 3), .max_tokens = 1};
+  {
+    const auto first = engine(options());
+    ASSERT_TRUE(first->submit(request));
+    run(*first);
+    // A bit of the third page: 2 floats a row, 8 rows a page.
+    auto* cell = reinterpret_cast<float*>(first->cache().layers()[0].data);
+    const int32_t third = 2;  // pages are taken in order
+    cell[third * 16 + 5] += 1;
+  }
+  const auto second = engine(options());
+  EXPECT_EQ(second->stats().pages_cached, 2);
+  ASSERT_TRUE(second->submit(request));
+  EXPECT_EQ(run(*second).begin()->second, alone(request));
+}
+
+TEST_F(SharedMemoryTest, OtherModelsPagesAreNotUsed) {
+  {
+    const auto first = engine(options("a"));
+    ASSERT_TRUE(first->submit({.prompt = numbers(50, 3), .max_tokens = 1}));
+    run(*first);
+  }
+  EXPECT_EQ(engine(options("b"))->stats().pages_cached, 0);
+  EXPECT_EQ(engine(options("a"))->stats().pages_cached, 0) << "wiped";
+}
+
+TEST_F(SharedMemoryTest, EvictedPagesAreForgotten) {
+  Request request{.prompt = numbers(50, 3), .max_tokens = 1, .tenant = "t"};
+  {
+    const auto first = engine(options());
+    ASSERT_TRUE(first->submit(request));
+    request.tenant = "u";
+    ASSERT_TRUE(first->submit(request));
+    run(*first);
+    first->erase_tenant("t");
+  }
+  const auto second = engine(options());
+  EXPECT_EQ(second->stats().pages_cached, 6);
+  ASSERT_TRUE(second->submit(request));
+  run(*second);
+  EXPECT_EQ(second->stats().prefix_hits, 48);
 }
 
 // Allows the tokens (last + 1) and (last + 2) alone.

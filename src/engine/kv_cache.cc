@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -19,7 +20,8 @@ int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
 void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
 
 Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens, DType type) {
+                                int64_t page_tokens, DType type,
+                                const SharedKvMemory* shared) {
   FATHOM_CHECK(capacity_tokens > 0 && page_tokens > 0) << capacity_tokens << " " << page_tokens;
   if ((capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
     return resource_limit(fmt::format("a cache of {} tokens is too large, expected at most {}",
@@ -42,8 +44,28 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
     return resource_limit(
         fmt::format("a cache of {} tokens does not fit the address space", capacity_tokens));
   }
+  PageDirectory::Layout layout{.total_pages = cache.total_pages_,
+                               .page_tokens = page_tokens,
+                               .page_bytes = page_bytes,
+                               .covered_bytes = page_bytes};
+  int64_t front = 0;  // bytes of the directory
+  if (shared != nullptr) {
+    layout.identity = fmt::format("{}/{}", shared->identity, dtype_name(type));
+    layout.covered_bytes =
+        page_tokens * kv_bytes_per_token(layers.first(layers.size() - static_cast<std::size_t>(
+                                                                          shared->uncovered_layers)),
+                                         type);
+    front = PageDirectory::bytes(layout);
+    bytes += front;
+    if (::ftruncate(shared->fd, bytes) != 0) {
+      return resource_limit(fmt::format("cannot make {} bytes of shared memory for the cache: {}",
+                                        bytes, std::strerror(errno)));
+    }
+  }
   void* p = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                   shared != nullptr ? MAP_SHARED | MAP_NORESERVE
+                                     : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   shared != nullptr ? shared->fd : -1, 0);
   if (p == MAP_FAILED) {
     return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
                                       capacity_tokens, std::strerror(errno)));
@@ -53,7 +75,9 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
   ::madvise(p, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
   cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
                                                     Unmap(static_cast<std::size_t>(bytes)));
-  std::byte* base = cache.memory_.get();
+  std::byte* base = cache.memory_.get() + front;
+  if (shared != nullptr)
+    cache.directory_ = std::make_unique<PageDirectory>(cache.memory_.get(), layout);
   for (const KvLayerSpec& spec : layers) {
     KvPages pages{.data = base,
                   .dtype = type,
@@ -77,6 +101,14 @@ bool KvCache::take(int64_t count, std::vector<int32_t>& table) {
     free_.pop_back();
   }
   return true;
+}
+
+void KvCache::claim(std::span<const int32_t> pages) {
+  for (const int32_t page : pages) {
+    FATHOM_CHECK_EQ(holders(page), 0) << "page " << page;
+    holders_[static_cast<std::size_t>(page)] = 1;
+  }
+  std::erase_if(free_, [&](int32_t page) { return holders(page) > 0; });
 }
 
 void KvCache::share(int32_t page) {

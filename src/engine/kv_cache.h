@@ -10,14 +10,23 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "engine/page_directory.h"
 #include "model/model.h"
 
 namespace fathom {
 
 inline constexpr int64_t kDefaultPageTokens = 64;
+
+// Memory that outlives this process, for another one to go on with.
+struct SharedKvMemory {
+  int fd = -1;           // of a memfd; this process's to use, not to close
+  std::string identity;  // what the rows depend on: the model, its types, the kernels
+  int64_t uncovered_layers = 0;  // the last ones, of an MTP module (page_directory.h)
+};
 
 class KvCache {
  public:
@@ -25,7 +34,8 @@ class KvCache {
   // pages. Memory is touched only when used. An error if that is more than limits::kMaxCachePages
   // or than the system reserves, or if rows are no whole blocks of `type`.
   static Result<KvCache> create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens = kDefaultPageTokens, DType type = DType::kF32);
+                                int64_t page_tokens = kDefaultPageTokens, DType type = DType::kF32,
+                                const SharedKvMemory* shared = nullptr);
 
   KvCache(KvCache&&) noexcept = default;
   KvCache& operator=(KvCache&&) noexcept = default;
@@ -37,6 +47,11 @@ class KvCache {
   int64_t pages_for(int64_t tokens) const { return (tokens + page_tokens_ - 1) / page_tokens_; }
   int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
   int64_t total_pages() const { return total_pages_; }
+
+  // The records of shared memory; null for memory of this process alone.
+  PageDirectory* directory() { return directory_.get(); }
+  // Takes these very pages, which must be free.
+  void claim(std::span<const int32_t> pages);
 
   // Takes `count` pages, which nobody else holds, and appends them to `table`; false, and nothing
   // taken, if there are too few.
@@ -59,6 +74,7 @@ class KvCache {
   KvCache() = default;
 
   std::unique_ptr<std::byte, Unmap> memory_;
+  std::unique_ptr<PageDirectory> directory_;
   std::vector<KvPages> layers_;
   std::vector<int32_t> free_;     // the last is taken first
   std::vector<int32_t> holders_;  // by page

@@ -81,9 +81,29 @@ PrefixCache::Node PrefixCache::insert(std::string_view tenant, Node parent, cons
   ++tenants_[static_cast<std::size_t>(owner)].nodes;
   by_hash_.emplace(hash, node);
   cache_.share(page);
+  if (PageDirectory* directory = cache_.directory()) {
+    directory->write(page, parent == kNoNode ? -1 : at(parent).page, key.prompt_tokens, tenant,
+                     key.tokens);
+  }
   link_newest(node);
   if (parent != kNoNode) touch(parent);
   return node;
+}
+
+int64_t PrefixCache::restore() {
+  PageDirectory* const directory = cache_.directory();
+  if (directory == nullptr) return 0;
+  const std::vector<PageDirectory::Record> records = directory->restore();
+  std::vector<int32_t> pages;
+  for (const auto& r : records) pages.push_back(r.page);
+  cache_.claim(pages);
+  std::unordered_map<int32_t, Node> by_page;
+  for (const auto& r : records) {
+    const Node parent = r.parent < 0 ? kNoNode : by_page.at(r.parent);
+    by_page[r.page] = insert(r.tenant, parent, {r.tokens, r.prompt_tokens}, r.page);
+    cache_.release(r.page);  // the tree alone holds it now
+  }
+  return static_cast<int64_t>(records.size());
 }
 
 bool PrefixCache::evict() {
@@ -130,6 +150,12 @@ void PrefixCache::clear() {
   }
 }
 
+void PrefixCache::abandon() {
+  nodes_.clear();
+  by_hash_.clear();
+  newest_ = oldest_ = kNoNode;
+}
+
 void PrefixCache::erase(Node node) {
   Entry& e = at(node);
   unlink(node);
@@ -141,6 +167,7 @@ void PrefixCache::erase(Node node) {
     tenant_index_.erase(tenant.name);
     unused_tenants_.push_back(e.tenant);
   }
+  if (PageDirectory* directory = cache_.directory()) directory->erase(e.page);
   cache_.release(e.page);
   e = {};
   unused_.push_back(node);

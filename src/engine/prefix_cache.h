@@ -47,11 +47,16 @@ class PrefixCache {
   // already, that one's node is returned and nothing changes: see page().
   Node insert(std::string_view tenant, Node parent, const Key& key, int32_t page);
 
+  // Takes over what another process left in the cache's shared memory; pages it counts.
+  int64_t restore();
+
   // Frees the page least recently used that nobody else holds; false if there is none.
   bool evict();
   // Forgets a tenant's pages, or all. None of them may be a sequence's.
   void erase_tenant(std::string_view tenant);
   void clear();
+  // Leaves pages and records as they are; only for the end of the process's use of them.
+  void abandon();
 
   int64_t pages() const { return static_cast<int64_t>(by_hash_.size()); }
 

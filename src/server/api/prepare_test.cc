@@ -145,8 +145,7 @@ TEST(PrepareTest, PrefixCompletion) {
   auto p = prepare(hybrid(), R"({"messages":[{"role":"user","content":"a"},
       {"role":"assistant","content":"```py\n","prefix":true}]})");
   ASSERT_TRUE(p.has_value()) << message_of(p);
-  EXPECT_EQ(prompt_of(*p),
-            "<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜></think>```py\n");
+  EXPECT_EQ(prompt_of(*p), "<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜></think>```py\n");
   EXPECT_FALSE(p->spec.starts_in_thinking);
 }
 

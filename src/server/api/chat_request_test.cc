@@ -161,6 +161,11 @@ constexpr Refusal kRefusals[] = {
      "tools[0].function.parameters.additionalProperties",
      "tools[0].function.parameters.additionalProperties is missing, expected false in every object "
      "of a strict schema"},
+    {R"({"tools":[{"type":"function","function":{"name":"a","strict":true,
+        "parameters":{"type":"object","additionalProperties":true}}}]})",
+     "tools[0].function.parameters.additionalProperties",
+     "tools[0].function.parameters.additionalProperties is true, expected false in every object of "
+     "a strict schema"},
     {R"({"tools":[{"type":"function","function":{"name":"a","strict":true,"parameters":
         {"type":"object","additionalProperties":false,"properties":{"x":{"type":"string"}},
          "required":[]}}}]})",

@@ -87,6 +87,9 @@ TEST(CompletionTest, TheBeginOfSentenceIsPutOnce) {
   // Its post-processor puts one by itself.
   EXPECT_EQ(text_of((*prepare(served("small_coder", std::nullopt), "{}"))[0].prepared),
             "<｜begin▁of▁sentence｜>Once");
+  const std::string twice = R"({"prompt":"<｜begin▁of▁sentence｜>a"})";
+  EXPECT_EQ(text_of((*prepare(served("small_coder", std::nullopt), twice))[0].prepared),
+            "<｜begin▁of▁sentence｜>a");
   EXPECT_EQ(text_of((*prepare(served("qwen3", std::nullopt), "{}"))[0].prepared), "Once");
 }
 

@@ -55,10 +55,10 @@ CallMessages call_messages(ChatFamily family) {
     case ChatFamily::kDeepseekV25:
     case ChatFamily::kDeepseekV3:
     case ChatFamily::kDeepseekV3_0324:
+    case ChatFamily::kR1Distill:
       return CallMessages::kInsteadOfText;
     case ChatFamily::kDeepseekR1:
     case ChatFamily::kDeepseekR1_0528:
-    case ChatFamily::kR1Distill:
     case ChatFamily::kDeepseekV31:
     case ChatFamily::kDeepseekV31Terminus:
       return CallMessages::kBesideNull;

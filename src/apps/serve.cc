@@ -114,10 +114,9 @@ Result<ModelSetup> setup_model(ModelConfig config, const std::string& socket_dir
     setup.make_engine = [options]() -> Result<std::unique_ptr<Engine>> {
       // Lives as long as the program, like the model it computes.
       static std::vector<std::unique_ptr<ServedEngine>> kept;
-      FATHOM_TRY(auto served, make_served_engine(options));
-      std::unique_ptr<Engine> engine = std::move(served->engine);
+      FATHOM_TRY(auto served, load_served_engine(options));
       kept.push_back(std::move(served));
-      return engine;
+      return make_engine(*kept.back());
     };
   }
   return setup;

@@ -118,7 +118,7 @@ CacheSize cache_size(const ServedEngineOptions& o, const Model& model) {
   return size;
 }
 
-Result<std::unique_ptr<ServedEngine>> make_served_engine(const ServedEngineOptions& options) {
+Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptions& options) {
   auto out = std::make_unique<ServedEngine>();
   FATHOM_TRY(out->loaded, load(options.model, options.compute));
   FATHOM_TRY(const CpuOpsOptions ops_options, options.compute.options());
@@ -126,16 +126,24 @@ Result<std::unique_ptr<ServedEngine>> make_served_engine(const ServedEngineOptio
   out->progress = std::make_unique<worker::ProgressOps>(*out->ops);
   const Model& model = *out->loaded.model;
   const CacheSize size = cache_size(options, model);
-  FATHOM_TRY(out->engine,
-             Engine::create(model, *out->progress,
-                            {.cache_tokens = size.cache_tokens,
-                             .context_tokens = size.context_tokens,
-                             .max_sequences = options.max_running,
-                             .kv_type = options.compute.kv_type(model),
-                             .constraints = constraints_of(out->loaded)}));
+  out->engine_options = {.cache_tokens = size.cache_tokens,
+                         .context_tokens = size.context_tokens,
+                         .max_sequences = options.max_running,
+                         .kv_type = options.compute.kv_type(model),
+                         .constraints = constraints_of(out->loaded)};
   out->fingerprint = {FATHOM_VERSION, model_hash(out->loaded.files, options.compute),
                       std::string(out->ops->description())};
   return out;
+}
+
+Result<std::unique_ptr<Engine>> make_engine(ServedEngine& served, int memory_fd) {
+  EngineOptions options = served.engine_options;
+  const worker::Fingerprint& f = served.fingerprint;
+  if (memory_fd >= 0) {
+    options.shared_memory =
+        SharedKvMemory{memory_fd, fmt::format("{}/{}/{}", f.build, f.model, f.backend)};
+  }
+  return Engine::create(*served.loaded.model, *served.progress, options);
 }
 
 }  // namespace fathom

@@ -20,13 +20,13 @@ struct ServedEngineOptions {
   ComputeFlags compute;
 };
 
-// What the engine points into comes first, so that it goes last.
+// What an engine points into.
 struct ServedEngine {
   LoadedModel loaded;
   std::unique_ptr<CpuOps> ops;
   std::unique_ptr<worker::ProgressOps> progress;
-  std::unique_ptr<Engine> engine;
   worker::Fingerprint fingerprint;
+  EngineOptions engine_options;
 };
 
 // Tokens that one sequence may have, and that the cache holds, for these options on this machine:
@@ -36,6 +36,9 @@ struct CacheSize {
 };
 CacheSize cache_size(const ServedEngineOptions& options, const Model& model);
 
-Result<std::unique_ptr<ServedEngine>> make_served_engine(const ServedEngineOptions& options);
+Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptions& options);
+// `memory_fd`: shared memory for its cache; −1: memory of this process alone. `served` must outlive
+// the engine.
+Result<std::unique_ptr<Engine>> make_engine(ServedEngine& served, int memory_fd = -1);
 
 }  // namespace fathom

@@ -19,11 +19,15 @@ Status run(const Options& o) {
   // Without its front a worker is of no use.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() == 1) return Error{ErrorCode::kUnavailable, "the server that started this is gone"};
-  FATHOM_TRY(auto served, make_served_engine(o.engine));
-  return worker::serve_worker(std::move(served->engine),
-                              {.socket = o.socket,
-                               .fingerprint = served->fingerprint,
-                               .progress = &served->progress->count()});
+  FATHOM_TRY(const auto served, load_served_engine(o.engine));
+  return worker::serve_worker(
+      {.socket = o.socket,
+       .fingerprint = served->fingerprint,
+       .progress = &served->progress->count(),
+       // The front gave us its memory as files 3, 4, …
+       .make_engine = [&](uint32_t memory) {
+         return make_engine(*served, static_cast<int>(3 + memory));
+       }});
 }
 
 }  // namespace

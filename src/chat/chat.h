@@ -95,8 +95,8 @@ enum class ThinkingSupport {
 Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
                                                 std::string_view source);
 // The same of a list that is parsed already. Errors say "<path>[2].role is …".
-Result<std::vector<ChatMessage>> parse_messages(const nlohmann::ordered_json& list,
-                                                const std::string& path);
+Result<std::vector<ChatMessage>> messages_of_json(const nlohmann::ordered_json& list,
+                                                  const std::string& path);
 
 // The prompt in runs. No two neighbours are of the same kind, none is empty. Errors: no messages,
 // what makes the published template fail, tools or thinking where the family has none, text that is

@@ -173,7 +173,8 @@ Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
   return read_list(list, fmt::format("{}: ", source), source, "");
 }
 
-Result<std::vector<ChatMessage>> parse_messages(const ordered_json& list, const std::string& path) {
+Result<std::vector<ChatMessage>> messages_of_json(const ordered_json& list,
+                                                  const std::string& path) {
   FATHOM_TRY_STATUS(check_list(list, path, ""));
   return read_list(list, path, "", path);
 }

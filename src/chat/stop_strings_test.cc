@@ -33,6 +33,14 @@ TEST(StopStringsTest, CutsAtTheFirstMatchHoweverTheTextIsSplit) {
   }
 }
 
+TEST(StopStringsTest, SaysWhichStringCame) {
+  StopStrings s({"END", "c"});
+  EXPECT_EQ(s.stopped_by(), "");
+  s.feed("abEN");
+  s.feed("cEND");
+  EXPECT_EQ(s.stopped_by(), "c");
+}
+
 TEST(StopStringsTest, HoldsBackOnlyWhatMayBeAStop) {
   StopStrings s({"STOP"});
   EXPECT_EQ(s.feed("go ST"), "go ");

@@ -117,6 +117,12 @@ WorkerLink::WorkerLink(const std::string& socket, Callbacks callbacks)
 
 WorkerLink::~WorkerLink() = default;
 
+void WorkerLink::attach(uint32_t memory) {
+  v1::ToWorker message;
+  message.mutable_attach()->set_memory(memory);
+  impl_->post(std::move(message));
+}
+
 void WorkerLink::submit(uint64_t ticket, const Request& request) {
   v1::ToWorker message;
   to_message(ticket, request, *message.mutable_submit());

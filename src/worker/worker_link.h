@@ -37,7 +37,8 @@ class WorkerLink {
   WorkerLink(const WorkerLink&) = delete;
   WorkerLink& operator=(const WorkerLink&) = delete;
 
-  // Never wait.
+  // Never wait. attach() comes first.
+  void attach(uint32_t memory);
   void submit(uint64_t ticket, const Request& request);
   void cancel(uint64_t ticket);
   void erase_tenant(const std::string& tenant);

@@ -19,9 +19,7 @@ using Stream = grpc::ServerReaderWriter<v1::FromWorker, v1::ToWorker>;
 
 class Service final : public v1::Worker::Service {
  public:
-  Service(std::unique_ptr<Engine> engine, const WorkerServerOptions& options)
-      : options_(options),
-        loop_(std::move(engine), [this](std::vector<LoopEvent> events) { send(events); }) {}
+  explicit Service(const WorkerServerOptions& options) : options_(options) {}
 
   grpc::Status Serve(grpc::ServerContext*, Stream* stream) override {
     {
@@ -39,7 +37,7 @@ class Service final : public v1::Worker::Service {
     write(ready);
     std::thread heart([this] { beat(); });
     v1::ToWorker message;
-    while (stream->Read(&message)) take(message);
+    while (stream->Read(&message) && failure_) take(message);
     {
       const std::lock_guard lock(mutex_);
       stream_ = nullptr;
@@ -49,6 +47,8 @@ class Service final : public v1::Worker::Service {
     heart.join();
     return grpc::Status::OK;
   }
+
+  const Status& failure() const { return failure_; }
 
   // False if no front came in time.
   bool wait() {
@@ -61,15 +61,33 @@ class Service final : public v1::Worker::Service {
  private:
   void take(const v1::ToWorker& message) {
     switch (message.kind_case()) {
+      case v1::ToWorker::kAttach:
+        return attach(message.attach().memory());
       case v1::ToWorker::kSubmit:
-        return loop_.submit(message.submit().ticket(), from_message(message.submit()));
+        if (loop_) loop_->submit(message.submit().ticket(), from_message(message.submit()));
+        return;
       case v1::ToWorker::kCancel:
-        return loop_.cancel(message.cancel().ticket());
+        if (loop_) loop_->cancel(message.cancel().ticket());
+        return;
       case v1::ToWorker::kEraseTenant:
-        return loop_.erase_tenant(message.erase_tenant().tenant());
+        if (loop_) loop_->erase_tenant(message.erase_tenant().tenant());
+        return;
       case v1::ToWorker::KIND_NOT_SET:
         return;  // of a later version
     }
+  }
+
+  void attach(uint32_t memory) {
+    if (loop_) return;
+    auto engine = options_.make_engine(memory);
+    if (!engine) {
+      failure_ = engine.error();
+      return;
+    }
+    auto loop = std::make_unique<EngineLoop>(
+        *std::move(engine), [this](std::vector<LoopEvent> events) { send(events); });
+    const std::lock_guard lock(mutex_);
+    loop_ = std::move(loop);
   }
 
   void send(const std::vector<LoopEvent>& events) {
@@ -93,9 +111,16 @@ class Service final : public v1::Worker::Service {
       v1::Heartbeat& h = *message.mutable_heartbeat();
       if (options_.progress != nullptr)
         h.set_progress(options_.progress->load(std::memory_order_relaxed));
-      h.set_steps(loop_.steps());
-      h.set_busy(loop_.busy());
-      to_message(loop_.stats(), *h.mutable_stats());
+      EngineLoop* loop = nullptr;
+      {
+        const std::lock_guard lock(mutex_);
+        loop = loop_.get();
+      }
+      if (loop != nullptr) {
+        h.set_steps(loop->steps());
+        h.set_busy(loop->busy());
+        to_message(loop->stats(), *h.mutable_stats());
+      }
       write(message);
     }
   }
@@ -105,13 +130,14 @@ class Service final : public v1::Worker::Service {
   std::condition_variable changed_;
   Stream* stream_ = nullptr;
   bool served_ = false, over_ = false;
-  EngineLoop loop_;  // last: its thread uses the above
+  Status failure_;
+  std::unique_ptr<EngineLoop> loop_;  // last: its thread uses the above
 };
 
 }  // namespace
 
-Status serve_worker(std::unique_ptr<Engine> engine, const WorkerServerOptions& options) {
-  Service service(std::move(engine), options);
+Status serve_worker(const WorkerServerOptions& options) {
+  Service service(options);
   grpc::ServerBuilder builder;
   builder.AddListeningPort("unix:" + options.socket, grpc::InsecureServerCredentials());
   builder.SetMaxReceiveMessageSize(-1);  // prompts; the front bounds them
@@ -123,7 +149,7 @@ Status serve_worker(std::unique_ptr<Engine> engine, const WorkerServerOptions& o
   server->Shutdown(std::chrono::system_clock::now() + 100ms);
   if (!came)
     return Error{ErrorCode::kUnavailable, "no front came within 30 s: a worker is started by one"};
-  return {};
+  return service.failure();
 }
 
 }  // namespace fathom::worker

@@ -16,34 +16,52 @@ using nlohmann::ordered_json;
 
 constexpr FieldSpec kMessages[] = {
     kModelField,
-    {.name = "messages", .type = FieldType::kList, .doc = "The conversation, in order",
-     .required = true, .min = 1, .max = limits::kMaxMessages,
+    {.name = "messages",
+     .type = FieldType::kList,
+     .doc = "The conversation, in order",
+     .required = true,
+     .min = 1,
+     .max = limits::kMaxMessages,
      .schema = R"({"$ref":"#/components/schemas/AnthropicMessage"})"},
     // Required by the Messages route; count_tokens does without.
-    {.name = "max_tokens", .type = FieldType::kInteger,
-     .doc = "Most tokens of the answer, thoughts included", .min = 1,
+    {.name = "max_tokens",
+     .type = FieldType::kInteger,
+     .doc = "Most tokens of the answer, thoughts included",
+     .min = 1,
      .max = limits::kMaxContextTokens},
-    {.name = "system", .doc = "The system message: text, or a list of text blocks",
+    {.name = "system",
+     .doc = "The system message: text, or a list of text blocks",
      .schema = R"({"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object"}}]})"},
-    {.name = "stop_sequences", .type = FieldType::kList,
-     .doc = "Strings that end the answer and are left out of it", .max = limits::kMaxStops,
+    {.name = "stop_sequences",
+     .type = FieldType::kList,
+     .doc = "Strings that end the answer and are left out of it",
+     .max = limits::kMaxStops,
      .schema = R"({"type":"string","minLength":1,"maxLength":1024})"},
     kStreamField,
-    {.name = "thinking", .type = FieldType::kObject, .doc = "enabled, disabled or adaptive",
+    {.name = "thinking",
+     .type = FieldType::kObject,
+     .doc = "enabled, disabled or adaptive",
      .schema = R"({"type":"object","required":["type"],"properties":{"type":{"type":"string",)"
                R"("enum":["enabled","disabled","adaptive"]},"budget_tokens":{"type":"integer",)"
                R"("minimum":1}}})"},
-    {.name = "output_config", .type = FieldType::kObject, .doc = "effort: how much to think",
+    {.name = "output_config",
+     .type = FieldType::kObject,
+     .doc = "effort: how much to think",
      .schema = R"({"type":"object","properties":{"effort":{"type":["string","null"],"enum":)"
                R"(["none","minimal","low","medium","high","xhigh","max","ultra",null]}}})"},
-    {.name = "tools", .type = FieldType::kList, .doc = "Functions that the model may call",
+    {.name = "tools",
+     .type = FieldType::kList,
+     .doc = "Functions that the model may call",
      .max = limits::kMaxRequestTools,
      .schema = R"({"$ref":"#/components/schemas/AnthropicTool"})"},
-    {.name = "tool_choice", .type = FieldType::kObject, .doc = "auto, any, none, or one tool",
+    {.name = "tool_choice",
+     .type = FieldType::kObject,
+     .doc = "auto, any, none, or one tool",
      .schema = R"({"type":"object","required":["type"],"properties":{"type":{"type":"string",)"
                R"("enum":["auto","any","tool","none"]},"name":{"type":"string"},)"
                R"("disable_parallel_tool_use":{"type":"boolean"}}})"},
-    {.name = "metadata", .type = FieldType::kObject,
+    {.name = "metadata",
+     .type = FieldType::kObject,
      .doc = "user_id isolates cached prompts and shares the machine fairly",
      .schema = R"({"type":"object","properties":{"user_id":{"type":["string","null"],)"
                R"("maxLength":512}}})"},
@@ -53,18 +71,25 @@ constexpr FieldSpec kMessages[] = {
 };
 
 constexpr FieldSpec kTool[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "custom: tools that the server would run "
-                                                        "itself do not exist here",
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "custom: tools that the server would run "
+            "itself do not exist here",
      .values = "custom"},
     {.name = "name", .type = FieldType::kString, .doc = "Its name", .required = true},
     {.name = "description", .type = FieldType::kString, .doc = "What it does"},
-    {.name = "input_schema", .type = FieldType::kObject, .doc = "JSON schema of its arguments",
+    {.name = "input_schema",
+     .type = FieldType::kObject,
+     .doc = "JSON schema of its arguments",
      .required = true},
     {.name = "strict", .type = FieldType::kBoolean, .doc = "Enforce the schema"},
 };
 
 constexpr FieldSpec kThinkingObject[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "On or off", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "On or off",
+     .required = true,
      .values = "enabled,disabled,adaptive"},
     {.name = "budget_tokens", .type = FieldType::kInteger, .doc = "Not used", .min = 1},
 };
@@ -72,17 +97,25 @@ constexpr FieldSpec kOutputConfig[] = {
     {.name = "effort", .type = FieldType::kString, .doc = "How much", .values = kEffortNames},
 };
 constexpr FieldSpec kMetadata[] = {
-    {.name = "user_id", .type = FieldType::kString, .doc = "Who asks",
+    {.name = "user_id",
+     .type = FieldType::kString,
+     .doc = "Who asks",
      .max = limits::kMaxUserIdBytes},
 };
 constexpr FieldSpec kChoice[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "Which", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "Which",
+     .required = true,
      .values = "auto,any,tool,none"},
     {.name = "name", .type = FieldType::kString, .doc = "With type tool"},
     {.name = "disable_parallel_tool_use", .type = FieldType::kBoolean, .doc = "At most one call"},
 };
 constexpr FieldSpec kMessage[] = {
-    {.name = "role", .type = FieldType::kString, .doc = "Who speaks", .required = true,
+    {.name = "role",
+     .type = FieldType::kString,
+     .doc = "Who speaks",
+     .required = true,
      .values = "user,assistant"},
     {.name = "content", .doc = "Text or blocks", .required = true},
 };
@@ -110,8 +143,7 @@ ApiResult<std::string> text_of(const ordered_json* value, const std::string& pat
     if (!(*value)[i].is_object()) return bad_value(here, &(*value)[i], "a text block");
     const FieldReader block((*value)[i], kBlock, here);
     FATHOM_TRY_STATUS(block.check());
-    if (*block.string("type") != "text")
-      return block.bad("type", "\"text\": the model reads text");
+    if (*block.string("type") != "text") return block.bad("type", "\"text\": the model reads text");
     if (!block.has("text")) return block.bad("text", "a string");
     if (!out.empty()) out += "\n";
     out += *block.string("text");
@@ -131,8 +163,8 @@ class Blocks {
     if (type == "text") return add_text(block);
     if (assistant_ && type == "thinking") {
       if (!block.has("thinking")) return block.bad("thinking", "a string");
-      message_.reasoning_content = message_.reasoning_content.value_or("") +
-                                   *block.string("thinking");
+      message_.reasoning_content =
+          message_.reasoning_content.value_or("") + *block.string("thinking");
       return {};
     }
     if (assistant_ && type == "redacted_thinking") return {};
@@ -156,8 +188,8 @@ class Blocks {
  private:
   ApiStatus add_text(const FieldReader& block) {
     if (!block.has("text")) return block.bad("text", "a string");
-    std::string& content = message_.content.has_value() ? *message_.content
-                                                        : message_.content.emplace();
+    std::string& content =
+        message_.content.has_value() ? *message_.content : message_.content.emplace();
     if (!content.empty()) content += "\n";
     content += *block.string("text");
     return {};
@@ -175,9 +207,8 @@ class Blocks {
   ApiStatus add_result(const FieldReader& block) {
     if (!block.has("tool_use_id")) return block.bad("tool_use_id", "a string");
     FATHOM_TRY(std::string text, text_of(block.find("content"), block.path("content")));
-    results_.push_back({.role = "tool",
-                        .content = std::move(text),
-                        .tool_call_id = *block.string("tool_use_id")});
+    results_.push_back(
+        {.role = "tool", .content = std::move(text), .tool_call_id = *block.string("tool_use_id")});
     return {};
   }
 
@@ -212,8 +243,7 @@ ApiStatus read_message(const ordered_json& value, const std::string& path,
 
 ApiStatus read_messages(const FieldReader& fields, ChatRequest& request) {
   FATHOM_TRY(std::string system, text_of(fields.find("system"), "system"));
-  if (!system.empty())
-    request.messages.push_back({.role = "system", .content = std::move(system)});
+  if (!system.empty()) request.messages.push_back({.role = "system", .content = std::move(system)});
   const ordered_json& list = *fields.find("messages");
   for (std::size_t i = 0; i < list.size(); ++i)
     FATHOM_TRY_STATUS(read_message(list[i], fmt::format("messages[{}]", i), request.messages));
@@ -282,9 +312,9 @@ ApiResult<ChatRequest> parse(std::string_view body, bool needs_max_tokens) {
   FATHOM_TRY_STATUS(read_objects(fields, request));
   FATHOM_TRY_STATUS(read_sampling(fields, request.sampling));
   FATHOM_TRY_STATUS(read_stop_token_ids(fields, request.stop_token_ids));
-  FATHOM_TRY(request.stops, read_strings(fields, "stop_sequences",
-                                         {.max_entries = limits::kMaxStops,
-                                          .max_bytes = limits::kMaxStopBytes}));
+  FATHOM_TRY(request.stops,
+             read_strings(fields, "stop_sequences",
+                          {.max_entries = limits::kMaxStops, .max_bytes = limits::kMaxStopBytes}));
   FATHOM_TRY_STATUS(read_tools_of(fields, request));
   request.max_tokens = fields.integer("max_tokens");
   request.stream = fields.boolean("stream").value_or(false);

@@ -85,8 +85,7 @@ void AnthropicStream::open(Open kind, const OutputEvent& e, std::vector<SseEvent
 void AnthropicStream::close(std::vector<SseEvent>& out) {
   if (open_ == Open::kNothing) return;
   // The parser gives out calls whose arguments are an object only.
-  if (open_ == Open::kToolUse)
-    (*block_)["input"] = ordered_json::parse(arguments_, nullptr, false);
+  if (open_ == Open::kToolUse) (*block_)["input"] = ordered_json::parse(arguments_, nullptr, false);
   event("content_block_stop", {{"index", (*message_)["content"].size()}}, out);
   (*message_)["content"].push_back(std::move(*block_));
   *block_ = nullptr;
@@ -100,9 +99,10 @@ void AnthropicStream::grow(std::string_view delta_type, const char* field, const
   } else {
     (*block_)[field].get_ref<std::string&>() += text;
   }
-  event("content_block_delta",
-        {{"index", (*message_)["content"].size()}, {"delta", {{"type", delta_type}, {field, text}}}},
-        out);
+  event(
+      "content_block_delta",
+      {{"index", (*message_)["content"].size()}, {"delta", {{"type", delta_type}, {field, text}}}},
+      out);
 }
 
 std::vector<SseEvent> AnthropicStream::deltas(std::span<const Delta> deltas) {

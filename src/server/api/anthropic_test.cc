@@ -126,8 +126,7 @@ struct Streamed {
   std::string body;
 };
 
-Streamed stream(const std::string& text, FinishReason reason,
-                std::vector<std::string> stops = {}) {
+Streamed stream(const std::string& text, FinishReason reason, std::vector<std::string> stops = {}) {
   const AnswerSpec spec = {.tokenizer = test::tokenizer("qwen3"),
                            .family = ChatFamily::kQwen3,
                            .parse_tools = true,

@@ -12,8 +12,24 @@ namespace fathom::server::api {
 
 using nlohmann::ordered_json;
 
+namespace {
+
+// Paths and values in messages are the client's words, which have no length.
+constexpr std::size_t kMaxParamBytes = 256;
+constexpr std::size_t kMaxMessageBytes = 2048;
+
+std::string clip(std::string text, std::size_t max) {
+  if (text.size() <= max) return text;
+  while (max > 0 && (static_cast<uint8_t>(text[max]) & 0xC0) == 0x80) --max;
+  text.resize(max);
+  return text + "…";
+}
+
+}  // namespace
+
 ApiError bad_request(std::string param, std::string message) {
-  return {.param = std::move(param), .message = std::move(message)};
+  return {.param = clip(std::move(param), kMaxParamBytes),
+          .message = clip(std::move(message), kMaxMessageBytes)};
 }
 
 ApiError bad_request(const Error& error, std::string param) {

@@ -69,8 +69,8 @@ template <>
 class [[nodiscard]] ApiResult<void> {
  public:
   ApiResult() = default;
-  ApiResult(ApiError error) : failed_(true), error_(std::move(error)) {}                 // NOLINT
-  ApiResult(const Error& error) : failed_(true), error_(bad_request(error)) {}           // NOLINT
+  ApiResult(ApiError error) : failed_(true), error_(std::move(error)) {}        // NOLINT
+  ApiResult(const Error& error) : failed_(true), error_(bad_request(error)) {}  // NOLINT
 
   bool has_value() const { return !failed_; }
   explicit operator bool() const { return !failed_; }

@@ -17,36 +17,54 @@ using nlohmann::ordered_json;
 
 constexpr FieldSpec kChat[] = {
     kModelField,
-    {.name = "messages", .type = FieldType::kList, .doc = "The conversation, in order",
-     .required = true, .min = 1, .max = limits::kMaxMessages,
+    {.name = "messages",
+     .type = FieldType::kList,
+     .doc = "The conversation, in order",
+     .required = true,
+     .min = 1,
+     .max = limits::kMaxMessages,
      .schema = R"({"$ref":"#/components/schemas/Message"})"},
     kThinkingField,
     kEffortField,
-    {.name = "max_tokens", .type = FieldType::kInteger,
+    {.name = "max_tokens",
+     .type = FieldType::kInteger,
      .doc = "Most tokens of the answer, thoughts included; by default what the context leaves",
-     .min = 1, .max = limits::kMaxContextTokens},
-    {.name = "max_completion_tokens", .type = FieldType::kInteger, .doc = "The same as max_tokens",
-     .min = 1, .max = limits::kMaxContextTokens},
-    {.name = "response_format", .type = FieldType::kObject,
+     .min = 1,
+     .max = limits::kMaxContextTokens},
+    {.name = "max_completion_tokens",
+     .type = FieldType::kInteger,
+     .doc = "The same as max_tokens",
+     .min = 1,
+     .max = limits::kMaxContextTokens},
+    {.name = "response_format",
+     .type = FieldType::kObject,
      .doc = "Text, a JSON object, or JSON after a schema; enforced while sampling",
      .schema = R"({"$ref":"#/components/schemas/ResponseFormat"})"},
     kStopField,
     kStreamField,
-    {.name = "stream_options", .type = FieldType::kObject, .doc = "With stream only",
+    {.name = "stream_options",
+     .type = FieldType::kObject,
+     .doc = "With stream only",
      .schema = R"({"$ref":"#/components/schemas/StreamOptions"})"},
     FATHOM_SAMPLING_FIELDS,
     kChoicesField,
-    {.name = "tools", .type = FieldType::kList, .doc = "Functions that the model may call",
-     .max = limits::kMaxRequestTools, .schema = R"({"$ref":"#/components/schemas/Tool"})"},
-    {.name = "tool_choice", .doc = "none, auto, required, or one function",
+    {.name = "tools",
+     .type = FieldType::kList,
+     .doc = "Functions that the model may call",
+     .max = limits::kMaxRequestTools,
+     .schema = R"({"$ref":"#/components/schemas/Tool"})"},
+    {.name = "tool_choice",
+     .doc = "none, auto, required, or one function",
      .schema = R"({"oneOf":[{"type":"string","enum":["none","auto","required"]},{"type":"object",)"
                R"("required":["type","function"],"properties":{"type":{"type":"string","enum":)"
                R"(["function"]},"function":{"type":"object","required":["name"],"properties":)"
                R"({"name":{"type":"string"}}}}}]})"},
     kParallelToolCallsField,
     {.name = "logprobs", .type = FieldType::kBoolean, .doc = "Log probabilities of the tokens"},
-    {.name = "top_logprobs", .type = FieldType::kInteger,
-     .doc = "And of so many likeliest ones; needs logprobs", .min = 0,
+    {.name = "top_logprobs",
+     .type = FieldType::kInteger,
+     .doc = "And of so many likeliest ones; needs logprobs",
+     .min = 0,
      .max = limits::kMaxTopLogprobs},
     kUserIdField,
     kUserField,
@@ -55,12 +73,16 @@ constexpr FieldSpec kChat[] = {
 };
 
 constexpr FieldSpec kStreamOptions[] = {
-    {.name = "include_usage", .type = FieldType::kBoolean,
+    {.name = "include_usage",
+     .type = FieldType::kBoolean,
      .doc = "A last chunk without choices that holds the usage"},
 };
 
 constexpr FieldSpec kThinking[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "On or off", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "On or off",
+     .required = true,
      .values = "enabled,disabled"},
 };
 
@@ -86,7 +108,7 @@ ApiStatus check_message(const ChatMessage& m, bool is_last, std::size_t i) {
 }
 
 ApiStatus read_messages(const FieldReader& fields, ChatRequest& request) {
-  auto messages = parse_messages(*fields.find("messages"), "messages");
+  auto messages = messages_of_json(*fields.find("messages"), "messages");
   if (!messages) return bad_request(messages.error(), "messages");
   for (std::size_t i = 0; i < messages->size(); ++i)
     FATHOM_TRY_STATUS(check_message((*messages)[i], i + 1 == messages->size(), i));
@@ -99,10 +121,11 @@ ApiStatus read_max_tokens(const FieldReader& fields, ChatRequest& request) {
   const auto a = fields.integer("max_tokens");
   const auto b = fields.integer("max_completion_tokens");
   if (a && b && *a != *b)
-    return bad_request("max_completion_tokens",
-                       fmt::format("max_completion_tokens is {} and max_tokens is {}: they mean the "
-                                   "same, expected one of them",
-                                   *b, *a));
+    return bad_request(
+        "max_completion_tokens",
+        fmt::format("max_completion_tokens is {} and max_tokens is {}: they mean the "
+                    "same, expected one of them",
+                    *b, *a));
   request.max_tokens = b ? b : a;
   return {};
 }
@@ -111,9 +134,9 @@ ApiStatus read_logprobs(const FieldReader& fields, ChatRequest& request) {
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs");
   if (top && !logprobs)
-    return bad_request("top_logprobs",
-                       fmt::format("top_logprobs is {}, but logprobs is not true: expected both",
-                                   *top));
+    return bad_request(
+        "top_logprobs",
+        fmt::format("top_logprobs is {}, but logprobs is not true: expected both", *top));
   if (logprobs) request.top_logprobs = static_cast<int>(top.value_or(0));
   return {};
 }
@@ -138,9 +161,9 @@ ApiStatus read_logit_bias(const FieldReader& fields,
   for (const auto& [key, value] : given->items()) {
     int32_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() || id < 0)
-      return bad_request("logit_bias", fmt::format("logit_bias has the key {}, expected token ids",
-                                                   preview(key)));
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 || key.size() > 10)
+      return bad_request(
+          "logit_bias", fmt::format("logit_bias has the key {}, expected token ids", preview(key)));
     if (!value.is_number() || !(value.get<double>() >= -100) || !(value.get<double>() <= 100))
       return bad_value("logit_bias." + key, &value, "a number from -100 to 100");
     logit_bias.emplace_back(id, value.get<float>());
@@ -215,9 +238,9 @@ ApiResult<ChatRequest> parse_chat_request(std::string_view body) {
   FATHOM_TRY_STATUS(read_sampling(fields, request.sampling));
   FATHOM_TRY_STATUS(read_logprobs(fields, request));
   FATHOM_TRY_STATUS(read_stop_token_ids(fields, request.stop_token_ids));
-  FATHOM_TRY(request.stops, read_strings(fields, "stop",
-                                         {.max_entries = limits::kMaxStops,
-                                          .max_bytes = limits::kMaxStopBytes}));
+  FATHOM_TRY(request.stops,
+             read_strings(fields, "stop",
+                          {.max_entries = limits::kMaxStops, .max_bytes = limits::kMaxStopBytes}));
   FATHOM_TRY_STATUS(read_tools(fields, request));
   FATHOM_TRY_STATUS(read_tool_choice(fields, request));
   FATHOM_TRY_STATUS(check_tool_choice(request));

@@ -11,6 +11,8 @@
 //  - user_id (DeepSeek) goes before user (OpenAI); either isolates cached prompts.
 //  - A schema is enforced whether strict or not: an answer that fits is what both want.
 //  - n answers may be asked for, up to limits::kMaxChoices.
+//  - reasoning_content is never demanded: no family that is served today thinks while it calls
+//    tools in a form that would need it back.
 #pragma once
 
 #include <cstdint>

@@ -89,8 +89,7 @@ constexpr Refusal kRefusals[] = {
      "max_completion_tokens is -1, expected an integer from 1 to 134217728"},
     {R"({"max_tokens":1,"max_completion_tokens":2})", "max_completion_tokens",
      "max_completion_tokens is 2 and max_tokens is 1: they mean the same, expected one of them"},
-    {R"({"temperature":2.1})", "temperature",
-     "temperature is 2.1, expected a number from 0 to 2"},
+    {R"({"temperature":2.1})", "temperature", "temperature is 2.1, expected a number from 0 to 2"},
     {R"({"temperature":-0.1})", "temperature",
      "temperature is -0.1, expected a number from 0 to 2"},
     {R"({"temperature":"1"})", "temperature",
@@ -118,8 +117,7 @@ constexpr Refusal kRefusals[] = {
     {R"({"stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"]})",
      "stop", "stop is a list of 17, expected a list of at most 16 strings"},
     {R"({"logit_bias":[]})", "logit_bias", "logit_bias is a list of 0, expected an object"},
-    {R"({"logit_bias":{"x":1}})", "logit_bias",
-     "logit_bias has the key \"x\", expected token ids"},
+    {R"({"logit_bias":{"x":1}})", "logit_bias", "logit_bias has the key \"x\", expected token ids"},
     {R"({"logit_bias":{"5":101}})", "logit_bias.5",
      "logit_bias.5 is 101, expected a number from -100 to 100"},
     {R"({"logprobs":1})", "logprobs", "logprobs is 1, expected true or false"},
@@ -163,6 +161,11 @@ constexpr Refusal kRefusals[] = {
      "tools[0].function.parameters.additionalProperties",
      "tools[0].function.parameters.additionalProperties is missing, expected false in every object "
      "of a strict schema"},
+    {R"({"tools":[{"type":"function","function":{"name":"a","strict":true,
+        "parameters":{"type":"object","additionalProperties":true}}}]})",
+     "tools[0].function.parameters.additionalProperties",
+     "tools[0].function.parameters.additionalProperties is true, expected false in every object of "
+     "a strict schema"},
     {R"({"tools":[{"type":"function","function":{"name":"a","strict":true,"parameters":
         {"type":"object","additionalProperties":false,"properties":{"x":{"type":"string"}},
          "required":[]}}}]})",
@@ -234,8 +237,7 @@ TEST(ChatRequestTest, AllSamplingFields) {
   EXPECT_EQ(r->sampling.presence_penalty, -2);
   EXPECT_EQ(r->sampling.frequency_penalty, 2);
   EXPECT_EQ(r->sampling.seed, -3);
-  EXPECT_EQ(r->sampling.logit_bias,
-            (std::vector<std::pair<int32_t, float>>{{5, -100}, {12, 1.5}}));
+  EXPECT_EQ(r->sampling.logit_bias, (std::vector<std::pair<int32_t, float>>{{5, -100}, {12, 1.5}}));
 }
 
 TEST(ChatRequestTest, IntegersMayComeAsFloats) {
@@ -246,16 +248,16 @@ TEST(ChatRequestTest, IntegersMayComeAsFloats) {
 }
 
 TEST(ChatRequestTest, IntegersBeyond64BitsAreShownAsSent) {
-  EXPECT_EQ(message_of(parse_chat_request(
-                R"({"model":"m","messages":[{"role":"user","content":"a"}],)"
-                R"("max_tokens":123456789012345678901234567890})")),
-            "max_tokens is 123456789012345678901234567890, expected an integer from 1 to "
-            "134217728");
+  EXPECT_EQ(
+      message_of(parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"a"}],)"
+                                    R"("max_tokens":123456789012345678901234567890})")),
+      "max_tokens is 123456789012345678901234567890, expected an integer from 1 to "
+      "134217728");
 }
 
 TEST(ChatRequestTest, EffortIsMappedAsDeepSeekDoes) {
   const std::pair<const char*, Effort> cases[] = {
-      {"minimal", Effort::kLow}, {"low", Effort::kLow},   {"medium", Effort::kHigh},
+      {"minimal", Effort::kLow}, {"low", Effort::kLow},    {"medium", Effort::kHigh},
       {"high", Effort::kHigh},   {"xhigh", Effort::kHigh}, {"max", Effort::kMax},
       {"ultra", Effort::kMax}};
   for (const auto& [name, effort] : cases) {
@@ -345,6 +347,16 @@ TEST(ChatRequestTest, StrictSchemasAreCheckedInside) {
               HasSubstr("parameters.properties.x.items.additionalProperties is missing"));
   EXPECT_THAT(message_of(parse(head + R"({"anyOf":[{"type":"null"},{"type":"object"}]}}}}}]})")),
               HasSubstr("parameters.properties.x.anyOf[1].additionalProperties is missing"));
+}
+
+TEST(ChatRequestTest, ErrorsAreShortWhateverIsSent) {
+  const std::string name(100'000, 'x');
+  const auto result = parse(R"({"tools":[{"type":"function","function":{"name":"a","strict":true,
+      "parameters":{"type":"object","additionalProperties":false,"required":[")" +
+                            name + R"("],"properties":{")" + name + R"(":{"type":"object"}}}}}]})");
+  ASSERT_FALSE(result.has_value());
+  EXPECT_LT(result.error().message.size(), 2100U);
+  EXPECT_LT(result.error().param.size(), 300U);
 }
 
 TEST(ChatRequestTest, JsonObjectWantsTheWordInAnySpelling) {

@@ -149,12 +149,14 @@ std::vector<SseEvent> ChatStream::deltas(int choice, std::span<const Delta> delt
                              {"id", e.id},
                              {"type", "function"},
                              {"function", {{"name", e.name}, {"arguments", ""}}}};
-        out.push_back(chunk(choice, {{"tool_calls", ordered_json::array({std::move(call)})}}, {}, {}));
+        out.push_back(
+            chunk(choice, {{"tool_calls", ordered_json::array({std::move(call)})}}, {}, {}));
         break;
       }
       case Kind::kToolCallArguments: {
         ordered_json call = {{"index", e.index}, {"function", {{"arguments", e.text}}}};
-        out.push_back(chunk(choice, {{"tool_calls", ordered_json::array({std::move(call)})}}, {}, {}));
+        out.push_back(
+            chunk(choice, {{"tool_calls", ordered_json::array({std::move(call)})}}, {}, {}));
         break;
       }
       case Kind::kToolCallEnd:
@@ -208,8 +210,8 @@ std::string chat_body(const ResponseMeta& meta, std::span<const Answer* const> a
     usages.push_back(answer->usage);
     ordered_json logprobs = nullptr;
     if (logprobs_tokenizer != nullptr)
-      logprobs = logprobs_json(*logprobs_tokenizer, answer->reasoning_tokens,
-                               answer->content_tokens);
+      logprobs =
+          logprobs_json(*logprobs_tokenizer, answer->reasoning_tokens, answer->content_tokens);
     choices.push_back({{"index", choices.size()},
                        {"message", message_json(*answer)},
                        {"logprobs", std::move(logprobs)},

@@ -3,8 +3,8 @@
 // The first chunk of a choice holds the role; where a thought comes first it also holds
 // reasoning_content "". The finish_reason stands in a chunk of its own.
 //
-// Usage: with stream_options.include_usage it stands in a last chunk without choices, and is null in
-// all others (OpenAI's and DeepSeek's documents). Without, it stands in the chunk of the last
+// Usage: with stream_options.include_usage it stands in a last chunk without choices, and is null
+// in all others (OpenAI's and DeepSeek's documents). Without, it stands in the chunk of the last
 // finish_reason (DeepSeek's habit). Never in both: clients add the chunks' usage up.
 #pragma once
 

@@ -53,9 +53,11 @@ ordered_json chunk(const std::string& delta, const std::string& finish = "null")
 TEST(ChatStreamTest, TextWithoutAThought) {
   const auto events = stream(nano_spec(false), "Hi!", FinishReason::kStop, {});
   std::vector<ordered_json> expected = {chunk(R"({"role":"assistant","content":""})"),
-                                        chunk(R"({"content":"H"})"), chunk(R"({"content":"i"})"),
+                                        chunk(R"({"content":"H"})"),
+                                        chunk(R"({"content":"i"})"),
                                         chunk(R"({"content":"!"})"),
-                                        chunk(R"({"content":""})", "\"stop\""), "[DONE]"};
+                                        chunk(R"({"content":""})", "\"stop\""),
+                                        "[DONE]"};
   expected[4]["usage"] = ordered_json::parse(
       R"({"prompt_tokens":10,"completion_tokens":3,"total_tokens":13,
           "prompt_tokens_details":{"cached_tokens":4},
@@ -88,9 +90,9 @@ TEST(ChatStreamTest, CallsComeAsNameThenArguments) {
                      .family = ChatFamily::kQwen3,
                      .parse_tools = true,
                      .call_id_prefix = "call_x_"};
-  const auto data = data_of(stream(
-      spec, "<tool_call>\n{\"name\": \"get\", \"arguments\": {\"q\": 1}}\n</tool_call>",
-      FinishReason::kStop, {}));
+  const auto data = data_of(
+      stream(spec, "<tool_call>\n{\"name\": \"get\", \"arguments\": {\"q\": 1}}\n</tool_call>",
+             FinishReason::kStop, {}));
   ASSERT_EQ(data.size(), 5U);
   EXPECT_EQ(data[0]["choices"][0]["delta"].dump(), R"({"role":"assistant","content":""})");
   EXPECT_EQ(
@@ -112,8 +114,8 @@ TEST(ChatStreamTest, EveryEventHasItsNumber) {
 TEST(ChatStreamTest, LogprobsStandWithTheirText) {
   AnswerSpec spec = nano_spec(true);
   spec.top_logprobs = 1;
-  const auto data = data_of(
-      stream(spec, "\na</think>\n\nb", FinishReason::kStop, {.logprobs = true}));
+  const auto data =
+      data_of(stream(spec, "\na</think>\n\nb", FinishReason::kStop, {.logprobs = true}));
   ASSERT_EQ(data.size(), 5U);
   const auto expected = [](const std::string& token, int byte) {
     return ordered_json::array(

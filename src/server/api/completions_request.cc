@@ -24,13 +24,19 @@ constexpr FieldSpec kCompletion[] = {
      .schema = R"({"oneOf":[{"type":"string"},{"type":"array","items":{"type":"string"}},)"
                R"({"type":"array","items":{"type":"integer","minimum":0}},{"type":"array",)"
                R"("items":{"type":"array","items":{"type":"integer","minimum":0}}}]})"},
-    {.name = "suffix", .type = FieldType::kString,
+    {.name = "suffix",
+     .type = FieldType::kString,
      .doc = "What comes behind the answer: the model fills the gap"},
     {.name = "echo", .type = FieldType::kBoolean, .doc = "Put the prompt before the answer"},
-    {.name = "max_tokens", .type = FieldType::kInteger, .doc = "Most tokens of the answer; 16",
-     .min = 1, .max = limits::kMaxContextTokens},
-    {.name = "logprobs", .type = FieldType::kInteger,
-     .doc = "Log probabilities of the tokens and of so many likeliest ones", .min = 0,
+    {.name = "max_tokens",
+     .type = FieldType::kInteger,
+     .doc = "Most tokens of the answer; 16",
+     .min = 1,
+     .max = limits::kMaxContextTokens},
+    {.name = "logprobs",
+     .type = FieldType::kInteger,
+     .doc = "Log probabilities of the tokens and of so many likeliest ones",
+     .min = 0,
      .max = limits::kMaxTopLogprobs},
     FATHOM_SAMPLING_FIELDS,
     kStopField,
@@ -38,9 +44,12 @@ constexpr FieldSpec kCompletion[] = {
     kIgnoreEosField,
     kChoicesField,
     kStreamField,
-    {.name = "stream_options", .type = FieldType::kObject, .doc = "With stream only",
+    {.name = "stream_options",
+     .type = FieldType::kObject,
+     .doc = "With stream only",
      .schema = R"({"$ref":"#/components/schemas/StreamOptions"})"},
-    {.name = "add_special_tokens", .type = FieldType::kBoolean,
+    {.name = "add_special_tokens",
+     .type = FieldType::kBoolean,
      .doc = "Put the begin-of-sentence token before a prompt of text; true (extension)"},
     kUserIdField,
     kUserField,
@@ -52,7 +61,7 @@ struct FimTokens {
   std::string_view begin, hole, end;
 };
 constexpr std::array kFimTokens = {
-    FimTokens{"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},     // DeepSeek
+    FimTokens{"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},  // DeepSeek
     FimTokens{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},  // Qwen 2.5 and later
     FimTokens{"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},        // StarCoder, SmolLM
 };
@@ -113,10 +122,10 @@ ApiStatus check_together(const CompletionRequest& request) {
                        "generated tokens only: expected one of the two");
   const auto all = request.prompts.size() * static_cast<std::size_t>(request.choices);
   if (all > limits::kMaxCompletions)
-    return bad_request("n", fmt::format("{} prompts with n {} ask for {} answers, expected at most "
-                                        "{}",
-                                        request.prompts.size(), request.choices, all,
-                                        limits::kMaxCompletions));
+    return bad_request(
+        "n", fmt::format("{} prompts with n {} ask for {} answers, expected at most "
+                         "{}",
+                         request.prompts.size(), request.choices, all, limits::kMaxCompletions));
   for (const PromptText& prompt : request.prompts) {
     if (request.suffix.has_value() && !std::holds_alternative<std::string>(prompt))
       return bad_request("suffix", "suffix is given, but the prompt is token ids, expected text");
@@ -145,9 +154,10 @@ ApiResult<std::vector<int32_t>> encode_gap(const ServedModel& model, const std::
     if (const auto bos = bos_of(tokenizer)) ids->insert(ids->begin(), *bos);
     return *std::move(ids);
   }
-  return bad_request("suffix", fmt::format("suffix is given, but the vocabulary of {} has no tokens "
-                                           "for a gap: expected none",
-                                           model.id));
+  return bad_request("suffix",
+                     fmt::format("suffix is given, but the vocabulary of {} has no tokens "
+                                 "for a gap: expected none",
+                                 model.id));
 }
 
 ApiResult<std::vector<int32_t>> ids_of(const CompletionRequest& request, const PromptText& prompt,
@@ -190,9 +200,9 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body) {
   FATHOM_TRY_STATUS(read_prompts(fields, request));
   FATHOM_TRY_STATUS(read_sampling(fields, request.sampling));
   FATHOM_TRY_STATUS(read_stop_token_ids(fields, request.stop_token_ids));
-  FATHOM_TRY(request.stops, read_strings(fields, "stop",
-                                         {.max_entries = limits::kMaxStops,
-                                          .max_bytes = limits::kMaxStopBytes}));
+  FATHOM_TRY(request.stops,
+             read_strings(fields, "stop",
+                          {.max_entries = limits::kMaxStops, .max_bytes = limits::kMaxStopBytes}));
   FATHOM_TRY(request.include_usage, read_include_usage(fields));
   request.stream = fields.boolean("stream").value_or(false);
   request.suffix = fields.string("suffix");

@@ -52,8 +52,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"prompt":[1,-1]})", "prompt[1] is -1, expected a token id"},
         Refusal{R"({"prompt":["a",1]})", "prompt[1] is 1, expected a string or token ids"},
         Refusal{R"({"prompt":[[1],["a"]]})", "prompt[1][0] is \"a\", expected a token id"},
-        Refusal{R"({"max_tokens":0})",
-                "max_tokens is 0, expected an integer from 1 to 134217728"},
+        Refusal{R"({"max_tokens":0})", "max_tokens is 0, expected an integer from 1 to 134217728"},
         Refusal{R"({"logprobs":true})", "logprobs is true, expected an integer from 0 to 20"},
         Refusal{R"({"logprobs":21})", "logprobs is 21, expected an integer from 0 to 20"},
         Refusal{R"({"echo":"yes"})", "echo is \"yes\", expected true or false"},
@@ -88,6 +87,9 @@ TEST(CompletionTest, TheBeginOfSentenceIsPutOnce) {
   // Its post-processor puts one by itself.
   EXPECT_EQ(text_of((*prepare(served("small_coder", std::nullopt), "{}"))[0].prepared),
             "<｜begin▁of▁sentence｜>Once");
+  const std::string twice = R"({"prompt":"<｜begin▁of▁sentence｜>a"})";
+  EXPECT_EQ(text_of((*prepare(served("small_coder", std::nullopt), twice))[0].prepared),
+            "<｜begin▁of▁sentence｜>a");
   EXPECT_EQ(text_of((*prepare(served("qwen3", std::nullopt), "{}"))[0].prepared), "Once");
 }
 

@@ -47,8 +47,8 @@ std::string range_text(std::string_view what, std::string_view unit, const Field
   const bool has_min = std::isfinite(spec.min), has_max = std::isfinite(spec.max);
   std::string range;
   if (has_min && has_max) {
-    range = fmt::format(" {} {} to {}", unit.empty() ? "from" : "of", print(spec.min),
-                        print(spec.max));
+    range =
+        fmt::format(" {} {} to {}", unit.empty() ? "from" : "of", print(spec.min), print(spec.max));
   } else if (has_min || has_max) {
     range = has_min ? " of at least " + print(spec.min) : " of at most " + print(spec.max);
   }
@@ -70,9 +70,8 @@ std::string preview(const ordered_json& value) {
 }
 
 ApiError bad_value(std::string path, const ordered_json* seen, std::string_view expected) {
-  std::string message =
-      fmt::format("{} is {}, expected {}", path, seen == nullptr ? "missing" : preview(*seen),
-                  expected);
+  std::string message = fmt::format("{} is {}, expected {}", path,
+                                    seen == nullptr ? "missing" : preview(*seen), expected);
   return bad_request(std::move(path), std::move(message));
 }
 
@@ -116,8 +115,8 @@ ApiStatus FieldReader::check_field(const FieldSpec& spec) const {
       return bad_if(v == nullptr || !v->is_boolean(), "true or false");
     case FieldType::kInteger: {
       const auto i = v == nullptr ? std::nullopt : as_integer(*v);
-      const bool wrong = !i || static_cast<double>(*i) < spec.min ||
-                         static_cast<double>(*i) > spec.max;
+      const bool wrong =
+          !i || static_cast<double>(*i) < spec.min || static_cast<double>(*i) > spec.max;
       return bad_if(wrong, range_text("an integer", "", spec));
     }
     case FieldType::kNumber: {
@@ -127,8 +126,8 @@ ApiStatus FieldReader::check_field(const FieldSpec& spec) const {
     }
     case FieldType::kString: {
       if (v == nullptr || !v->is_string())
-        return bad(spec.name, spec.values.empty() ? "a string"
-                                                  : fmt::format("one of: {}", spec.values));
+        return bad(spec.name,
+                   spec.values.empty() ? "a string" : fmt::format("one of: {}", spec.values));
       const auto& text = v->get_ref<const std::string&>();
       if (!spec.values.empty())
         return bad_if(!is_among(spec.values, text), fmt::format("one of: {}", spec.values));
@@ -140,7 +139,8 @@ ApiStatus FieldReader::check_field(const FieldSpec& spec) const {
     case FieldType::kList: {
       if (v == nullptr || !v->is_array()) return bad(spec.name, "a list");
       const auto entries = static_cast<double>(v->size());
-      return bad_if(entries < spec.min || entries > spec.max, range_text("a list", "entries", spec));
+      return bad_if(entries < spec.min || entries > spec.max,
+                    range_text("a list", "entries", spec));
     }
     case FieldType::kOther:
       return bad_if(v == nullptr, "a value");
@@ -171,13 +171,13 @@ std::optional<std::string> FieldReader::string(std::string_view name) const {
 ApiResult<ordered_json> parse_body(std::string_view body) {
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos)
     return bad_request("", "the request body is empty, expected a JSON object");
-  auto parsed = parse_ordered_json(body, "request body",
-                                   {.max_bytes = limits::kMaxRequestBodyBytes,
-                                    .max_values = limits::kMaxRequestJsonValues});
+  auto parsed = parse_ordered_json(
+      body, "request body",
+      {.max_bytes = limits::kMaxRequestBodyBytes, .max_values = limits::kMaxRequestJsonValues});
   if (!parsed) return bad_request(parsed.error());
   if (!parsed->is_object())
-    return bad_request("", fmt::format("the request body is {}, expected a JSON object",
-                                       preview(*parsed)));
+    return bad_request(
+        "", fmt::format("the request body is {}, expected a JSON object", preview(*parsed)));
   return *std::move(parsed);
 }
 
@@ -197,8 +197,8 @@ ApiResult<std::vector<std::string>> read_strings(const FieldReader& fields, std:
   };
   if (!v->is_array()) {
     if (!v->is_string())
-      return fields.bad(name, fmt::format("a string or a list of at most {} strings",
-                                          rule.max_entries));
+      return fields.bad(name,
+                        fmt::format("a string or a list of at most {} strings", rule.max_entries));
     const ApiStatus status = add(fields.path(name), *v);
     if (!status) return status.error();
     return out;
@@ -214,9 +214,9 @@ ApiResult<std::vector<std::string>> read_strings(const FieldReader& fields, std:
 
 bool is_api_name(std::string_view text) {
   return !text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '_' || c == '-';
-         });
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  });
 }
 
 }  // namespace fathom::server::api

@@ -33,7 +33,8 @@ TEST(MiscTest, TokenizeAndBack) {
   EXPECT_EQ(body["count"], body["tokens"].size());
   EXPECT_EQ(body["token_strs"].dump(), R"(["q","z"])");
   EXPECT_EQ(body["max_model_len"], 2048);
-  auto back = parse_detokenize_request(R"({"model":"nano","tokens":)" + body["tokens"].dump() + "}");
+  auto back =
+      parse_detokenize_request(R"({"model":"nano","tokens":)" + body["tokens"].dump() + "}");
   EXPECT_EQ(*detokenize_body(*back, *model), R"({"prompt":"qz"})");
 }
 
@@ -59,8 +60,8 @@ TEST(MiscTest, TokenizeRefusals) {
 }
 
 TEST(MiscTest, CountTokens) {
-  auto request = parse_count_tokens_request(
-      R"({"model":"nano","messages":[{"role":"user","content":"a"}]})");
+  auto request =
+      parse_count_tokens_request(R"({"model":"nano","messages":[{"role":"user","content":"a"}]})");
   const auto model = served("nano", ChatFamily::kNano);
   EXPECT_EQ(*count_tokens_body(*request, *model), R"({"input_tokens":6})");
 }

@@ -206,10 +206,11 @@ ordered_json operation(const ApiRoute& route) {
   const std::size_t brace = route.path.find('{');
   if (brace != route.path.npos) {
     const std::size_t end = route.path.find('}');
-    op["parameters"] = ordered_json::array({{{"name", route.path.substr(brace + 1, end - brace - 1)},
-                                             {"in", "path"},
-                                             {"required", true},
-                                             {"schema", {{"type", "string"}}}}});
+    op["parameters"] =
+        ordered_json::array({{{"name", route.path.substr(brace + 1, end - brace - 1)},
+                              {"in", "path"},
+                              {"required", true},
+                              {"schema", {{"type", "string"}}}}});
   }
   if (!route.request.empty())
     op["requestBody"] = {{"required", true}, {"content", json_content(route.request)}};

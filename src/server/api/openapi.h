@@ -12,8 +12,8 @@
 namespace fathom::server::api {
 
 struct ApiRoute {
-  std::string_view method;    // "post"
-  std::string_view path;      // "/v1/models/{model}"
+  std::string_view method;  // "post"
+  std::string_view path;    // "/v1/models/{model}"
   std::string_view summary;
   std::string_view request;   // a component; "" for none
   std::string_view response;  // a component; "" for text that is not JSON

@@ -43,16 +43,22 @@ bool is_hosted_hybrid(ChatFamily family) {
 }
 
 // What a message with calls looks like in a family's form.
-enum class CallMessages { kNone, kBesideNull, kBesideText };
+enum class CallMessages {
+  kNone,
+  kInsteadOfText,  // the template prints one of the two
+  kBesideNull,     // text may stand before the calls; none is null
+  kBesideText,     // none is ""
+};
 
 CallMessages call_messages(ChatFamily family) {
   switch (family) {
     case ChatFamily::kDeepseekV25:
     case ChatFamily::kDeepseekV3:
     case ChatFamily::kDeepseekV3_0324:
+    case ChatFamily::kR1Distill:
+      return CallMessages::kInsteadOfText;
     case ChatFamily::kDeepseekR1:
     case ChatFamily::kDeepseekR1_0528:
-    case ChatFamily::kR1Distill:
     case ChatFamily::kDeepseekV31:
     case ChatFamily::kDeepseekV31Terminus:
       return CallMessages::kBesideNull;
@@ -89,6 +95,7 @@ ApiResult<std::vector<ChatMessage>> as_templates_take_them(const std::vector<Cha
     for (ToolCall& call : *m.tool_calls)
       if (call.type.empty()) call.type = "function";
     if (form == CallMessages::kBesideText) m.content = m.content.value_or("");
+    if (form == CallMessages::kInsteadOfText) m.content.reset();
     if (form == CallMessages::kBesideNull && m.content == "") m.content.reset();
   }
   return out;

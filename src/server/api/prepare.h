@@ -13,7 +13,8 @@
 //  - Where JSON or a call is enforced and the model is to think first, the thought is opened in the
 //    prompt: the constraint begins behind </think>, and a model that skipped <think> would escape.
 //  - Messages that a family's template would drop or misprint, because a field is null where it
-//    wants "" or the reverse, are given the form in which it prints them.
+//    wants "" or the reverse, are given the form in which it prints them. Where a template prints a
+//    message's text or its calls but not both (V2.5, V3, R1's distills), the calls stay.
 //  - Messages for which a family has no form (latest_reminder; calls and their results in families
 //    that were trained without) are refused: their templates would drop them without a word.
 #pragma once

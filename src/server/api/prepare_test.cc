@@ -145,8 +145,7 @@ TEST(PrepareTest, PrefixCompletion) {
   auto p = prepare(hybrid(), R"({"messages":[{"role":"user","content":"a"},
       {"role":"assistant","content":"```py\n","prefix":true}]})");
   ASSERT_TRUE(p.has_value()) << message_of(p);
-  EXPECT_EQ(prompt_of(*p),
-            "<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜></think>```py\n");
+  EXPECT_EQ(prompt_of(*p), "<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜></think>```py\n");
   EXPECT_FALSE(p->spec.starts_in_thinking);
 }
 
@@ -227,7 +226,12 @@ std::string with_content(const char* content) {
 }
 
 TEST(PrepareTest, CallsArePrintedHoweverTheirContentIsLeftOut) {
-  for (const auto& model : {qwen(), hybrid(), served("deepseek_v3", ChatFamily::kDeepseekR1)}) {
+  for (const ChatFamily family :
+       {ChatFamily::kQwen3, ChatFamily::kDeepseekV25, ChatFamily::kDeepseekV3,
+        ChatFamily::kDeepseekV3_0324, ChatFamily::kDeepseekR1, ChatFamily::kDeepseekR1_0528,
+        ChatFamily::kR1Distill, ChatFamily::kDeepseekV31, ChatFamily::kDeepseekV31Terminus}) {
+    const auto model = served(family == ChatFamily::kQwen3 ? "qwen3" : "deepseek_v3", family);
+    SCOPED_TRACE(chat_family_name(family));
     std::string first;
     for (const char* content : {"", R"(,"content":null)", R"(,"content":"")"}) {
       // Null in a merge patch removes, so the body is written out.
@@ -239,6 +243,9 @@ TEST(PrepareTest, CallsArePrintedHoweverTheirContentIsLeftOut) {
       if (first.empty()) first = prompt_of(*p);
       EXPECT_EQ(prompt_of(*p), first) << content;
     }
+    auto beside = prepare(model, "{" + with_content(R"(,"content":"Looking")") + "}");
+    ASSERT_TRUE(beside.has_value()) << message_of(beside);
+    EXPECT_THAT(prompt_of(*beside), HasSubstr("get"));
   }
 }
 

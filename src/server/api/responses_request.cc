@@ -16,35 +16,53 @@ using nlohmann::ordered_json;
 
 constexpr FieldSpec kResponses[] = {
     kModelField,
-    {.name = "input", .doc = "Text, or a list of items: messages, calls, their outputs, reasoning",
+    {.name = "input",
+     .doc = "Text, or a list of items: messages, calls, their outputs, reasoning",
      .required = true,
      .schema = R"({"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object"}}]})"},
     {.name = "instructions", .type = FieldType::kString, .doc = "The system message"},
-    {.name = "max_output_tokens", .type = FieldType::kInteger,
+    {.name = "max_output_tokens",
+     .type = FieldType::kInteger,
      .doc = "Most tokens of the answer, thoughts included; by default what the context leaves",
-     .min = 1, .max = limits::kMaxContextTokens},
-    {.name = "previous_response_id", .type = FieldType::kString,
-     .doc = "Goes on with the conversation of a stored response", .min = 1, .max = 256},
-    {.name = "background", .type = FieldType::kBoolean,
+     .min = 1,
+     .max = limits::kMaxContextTokens},
+    {.name = "previous_response_id",
+     .type = FieldType::kString,
+     .doc = "Goes on with the conversation of a stored response",
+     .min = 1,
+     .max = 256},
+    {.name = "background",
+     .type = FieldType::kBoolean,
      .doc = "Answer at once with a response to be fetched later; needs store"},
     {.name = "store", .type = FieldType::kBoolean, .doc = "Keep the response; true"},
-    {.name = "metadata", .type = FieldType::kObject, .doc = "Up to 16 pairs, given back",
+    {.name = "metadata",
+     .type = FieldType::kObject,
+     .doc = "Up to 16 pairs, given back",
      .schema = R"({"type":"object","maxProperties":16,"additionalProperties":{"type":"string",)"
                R"("maxLength":512}})"},
-    {.name = "text", .type = FieldType::kObject, .doc = "The form of the answer",
+    {.name = "text",
+     .type = FieldType::kObject,
+     .doc = "The form of the answer",
      .schema = R"({"$ref":"#/components/schemas/ResponseText"})"},
-    {.name = "reasoning", .type = FieldType::kObject, .doc = "How to think",
+    {.name = "reasoning",
+     .type = FieldType::kObject,
+     .doc = "How to think",
      .schema = R"({"$ref":"#/components/schemas/Reasoning"})"},
-    {.name = "tools", .type = FieldType::kList, .doc = "Functions that the model may call",
+    {.name = "tools",
+     .type = FieldType::kList,
+     .doc = "Functions that the model may call",
      .max = limits::kMaxRequestTools,
      .schema = R"({"$ref":"#/components/schemas/ResponseTool"})"},
-    {.name = "tool_choice", .doc = "none, auto, required, or one function",
+    {.name = "tool_choice",
+     .doc = "none, auto, required, or one function",
      .schema = R"({"oneOf":[{"type":"string","enum":["none","auto","required"]},{"type":"object",)"
                R"("required":["type","name"],"properties":{"type":{"type":"string","enum":)"
                R"(["function"]},"name":{"type":"string"}}}]})"},
     kParallelToolCallsField,
-    {.name = "top_logprobs", .type = FieldType::kInteger,
-     .doc = "Log probabilities of the tokens and of so many likeliest ones", .min = 0,
+    {.name = "top_logprobs",
+     .type = FieldType::kInteger,
+     .doc = "Log probabilities of the tokens and of so many likeliest ones",
+     .min = 0,
      .max = limits::kMaxTopLogprobs},
     kStreamField,
     FATHOM_SAMPLING_FIELDS,
@@ -56,24 +74,33 @@ constexpr FieldSpec kResponses[] = {
 };
 
 constexpr FieldSpec kText[] = {
-    {.name = "format", .type = FieldType::kObject,
+    {.name = "format",
+     .type = FieldType::kObject,
      .doc = "type text, json_object, or json_schema with name and schema"},
 };
 
 constexpr FieldSpec kFormat[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "What the answer is", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "What the answer is",
+     .required = true,
      .values = "text,json_object,json_schema"},
     {.name = "name", .type = FieldType::kString, .doc = "Of the schema", .min = 1, .max = 64},
     {.name = "schema", .type = FieldType::kObject, .doc = "The JSON schema"},
 };
 
 constexpr FieldSpec kReasoning[] = {
-    {.name = "effort", .type = FieldType::kString, .doc = "none switches thinking off",
+    {.name = "effort",
+     .type = FieldType::kString,
+     .doc = "none switches thinking off",
      .values = kEffortNames},
 };
 
 constexpr FieldSpec kResponseTool[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "function", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "function",
+     .required = true,
      .values = "function"},
     {.name = "name", .type = FieldType::kString, .doc = "Its name", .required = true},
     {.name = "description", .type = FieldType::kString, .doc = "What it does"},
@@ -82,14 +109,19 @@ constexpr FieldSpec kResponseTool[] = {
 };
 
 constexpr FieldSpec kNamedChoice[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "function", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "function",
+     .required = true,
      .values = "function"},
     {.name = "name", .type = FieldType::kString, .doc = "Its name", .required = true},
 };
 
 constexpr FieldSpec kItem[] = {
     {.name = "type", .type = FieldType::kString, .doc = "The kind of the item"},
-    {.name = "role", .type = FieldType::kString, .doc = "Of a message",
+    {.name = "role",
+     .type = FieldType::kString,
+     .doc = "Of a message",
      .values = "user,assistant,system,developer"},
     {.name = "content", .doc = "Of a message or a thought"},
     {.name = "call_id", .type = FieldType::kString, .doc = "Of a call or its output"},
@@ -110,9 +142,9 @@ ApiResult<std::string> text_of(const ordered_json* value, const std::string& pat
     const std::string here = fmt::format("{}[{}]", path, i);
     if (!part.is_object()) return bad_value(here, &part, "an object with type and text");
     const auto type = part.find("type");
-    const bool is_text = type != part.end() &&
-                         (*type == "input_text" || *type == "output_text" || *type == "text" ||
-                          *type == "reasoning_text" || *type == "summary_text");
+    const bool is_text =
+        type != part.end() && (*type == "input_text" || *type == "output_text" || *type == "text" ||
+                               *type == "reasoning_text" || *type == "summary_text");
     if (!is_text)
       return bad_value(here + ".type", type == part.end() ? nullptr : &*type,
                        "\"input_text\" or \"output_text\": the model reads text");
@@ -173,9 +205,8 @@ class Items {
   ApiStatus add_output(const FieldReader& item) {
     if (!item.has("call_id")) return item.bad("call_id", "a string");
     FATHOM_TRY(std::string text, text_of(item.find("output"), item.path("output")));
-    messages_.push_back({.role = "tool",
-                         .content = std::move(text),
-                         .tool_call_id = *item.string("call_id")});
+    messages_.push_back(
+        {.role = "tool", .content = std::move(text), .tool_call_id = *item.string("call_id")});
     return {};
   }
   ApiStatus add_reasoning(const FieldReader& item) {
@@ -292,9 +323,9 @@ ApiResult<ResponsesRequest> parse_responses_request(std::string_view body) {
   FATHOM_TRY_STATUS(read_reasoning(fields, request));
   FATHOM_TRY_STATUS(read_sampling(fields, chat.sampling));
   FATHOM_TRY_STATUS(read_stop_token_ids(fields, chat.stop_token_ids));
-  FATHOM_TRY(chat.stops, read_strings(fields, "stop",
-                                      {.max_entries = limits::kMaxStops,
-                                       .max_bytes = limits::kMaxStopBytes}));
+  FATHOM_TRY(chat.stops,
+             read_strings(fields, "stop",
+                          {.max_entries = limits::kMaxStops, .max_bytes = limits::kMaxStopBytes}));
   FATHOM_TRY_STATUS(read_response_tools(fields, chat));
   FATHOM_TRY_STATUS(check_tool_choice(chat));
   FATHOM_TRY_STATUS(read_format(fields, chat));

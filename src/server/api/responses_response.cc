@@ -96,7 +96,8 @@ ordered_json skeleton(const ResponseMeta& meta, const ResponsesRequest& request)
 
 ordered_json usage_of(const Usage& usage) {
   return {{"input_tokens", usage.prompt_tokens},
-          {"input_tokens_details", {{"cached_tokens", usage.cached_prompt_tokens}}},
+          {"input_tokens_details",
+           {{"cached_tokens", usage.cached_prompt_tokens}, {"cache_write_tokens", 0}}},
           {"output_tokens", usage.completion_tokens},
           {"output_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
@@ -145,7 +146,8 @@ std::vector<SseEvent> ResponsesStream::begin() {
 }
 
 ordered_json ResponsesStream::part_place() const {
-  ordered_json place = {{"item_id", (*item_)["id"]}, {"output_index", (*response_)["output"].size()}};
+  ordered_json place = {{"item_id", (*item_)["id"]},
+                        {"output_index", (*response_)["output"].size()}};
   if (open_ != Open::kCall) place["content_index"] = 0;
   return place;
 }
@@ -173,8 +175,7 @@ void ResponsesStream::open(Open kind, const OutputEvent& e, std::vector<SseEvent
   (*item_)["status"] = "in_progress";
   event("response.output_item.added", {{"output_index", index}, {"item", *item_}}, out);
   if (kind == Open::kCall) return;
-  const ordered_json part =
-      text_part(kind == Open::kReasoning ? "reasoning_text" : "output_text");
+  const ordered_json part = text_part(kind == Open::kReasoning ? "reasoning_text" : "output_text");
   (*item_)["content"].push_back(part);
   ordered_json fields = part_place();
   fields["part"] = part;
@@ -275,9 +276,8 @@ std::vector<SseEvent> ResponsesStream::fail(const ApiError& error) {
   std::vector<SseEvent> out;
   close("incomplete", out);
   (*response_)["status"] = "failed";
-  (*response_)["error"] = {
-      {"code", error.status == 429 ? "rate_limit_exceeded" : "server_error"},
-      {"message", error.message}};
+  (*response_)["error"] = {{"code", error.status == 429 ? "rate_limit_exceeded" : "server_error"},
+                           {"message", error.message}};
   lifecycle("response.failed", out);
   return out;
 }

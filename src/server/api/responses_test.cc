@@ -176,16 +176,15 @@ TEST(ResponsesStreamTest, ThoughtTextAndCallInOrder) {
       "<think>\nhm\n</think>\n\nok\n<tool_call>\n{\"name\": \"f\", \"arguments\": "
       "{}}\n</tool_call>",
       FinishReason::kStop);
-  EXPECT_EQ(names(s),
-            (std::vector<std::string>{
-                "created", "in_progress",  //
-                "output_item.added", "content_part.added", "reasoning_text.delta",
-                "reasoning_text.done", "content_part.done", "output_item.done",  //
-                "output_item.added", "content_part.added", "output_text.delta", "output_text.done",
-                "content_part.done", "output_item.done",  //
-                "output_item.added", "function_call_arguments.delta",
-                "function_call_arguments.done", "output_item.done",  //
-                "completed"}));
+  EXPECT_EQ(names(s), (std::vector<std::string>{
+                          "created", "in_progress",  //
+                          "output_item.added", "content_part.added", "reasoning_text.delta",
+                          "reasoning_text.done", "content_part.done", "output_item.done",  //
+                          "output_item.added", "content_part.added", "output_text.delta",
+                          "output_text.done", "content_part.done", "output_item.done",  //
+                          "output_item.added", "function_call_arguments.delta",
+                          "function_call_arguments.done", "output_item.done",  //
+                          "completed"}));
   for (std::size_t i = 0; i < s.events.size(); ++i) {
     const auto data = ordered_json::parse(s.events[i].data);
     EXPECT_EQ(data["sequence_number"], i);

@@ -26,9 +26,10 @@ inline std::shared_ptr<const Tokenizer> tokenizer(const std::string& name) {
   static std::map<std::string, std::shared_ptr<const Tokenizer>> loaded;
   auto& t = loaded[name];
   if (t == nullptr) {
-    t = name == "nano" ? std::shared_ptr<const Tokenizer>(
-                             Tokenizer::load(FATHOM_SOURCE_DIR "/models/nano/tokenizer.json").value())
-                       : std::shared_ptr<const Tokenizer>(fathom::test::golden_tokenizer(name));
+    t = name == "nano"
+            ? std::shared_ptr<const Tokenizer>(
+                  Tokenizer::load(FATHOM_SOURCE_DIR "/models/nano/tokenizer.json").value())
+            : std::shared_ptr<const Tokenizer>(fathom::test::golden_tokenizer(name));
   }
   return t;
 }

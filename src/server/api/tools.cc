@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/limits.h"
 #include "chat/python_text.h"
@@ -14,37 +15,55 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr FieldSpec kTool[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "function", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "function",
+     .required = true,
      .values = "function"},
     {.name = "function", .type = FieldType::kObject, .doc = "The function", .required = true},
 };
 
 constexpr FieldSpec kFunction[] = {
-    {.name = "name", .type = FieldType::kString,
-     .doc = "Letters, digits, _ and -, at most 64 of them", .required = true, .min = 1, .max = 64},
+    {.name = "name",
+     .type = FieldType::kString,
+     .doc = "Letters, digits, _ and -, at most 64 of them",
+     .required = true,
+     .min = 1,
+     .max = 64},
     {.name = "description", .type = FieldType::kString, .doc = "What it does"},
     {.name = "parameters", .type = FieldType::kObject, .doc = "JSON schema of its arguments"},
-    {.name = "strict", .type = FieldType::kBoolean,
+    {.name = "strict",
+     .type = FieldType::kBoolean,
      .doc = "Enforce the schema while sampling; it must have closed objects, all properties "
             "required"},
 };
 
 constexpr FieldSpec kResponseFormat[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "What the answer is", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "What the answer is",
+     .required = true,
      .values = "text,json_object,json_schema"},
     {.name = "json_schema", .type = FieldType::kObject, .doc = "With type json_schema"},
 };
 
 constexpr FieldSpec kJsonSchema[] = {
-    {.name = "name", .type = FieldType::kString,
-     .doc = "Letters, digits, _ and -, at most 64 of them", .required = true, .min = 1, .max = 64},
+    {.name = "name",
+     .type = FieldType::kString,
+     .doc = "Letters, digits, _ and -, at most 64 of them",
+     .required = true,
+     .min = 1,
+     .max = 64},
     {.name = "description", .type = FieldType::kString, .doc = "Not used"},
     {.name = "schema", .type = FieldType::kObject, .doc = "The JSON schema", .required = true},
     {.name = "strict", .type = FieldType::kBoolean, .doc = "Not used: it is enforced either way"},
 };
 
 constexpr FieldSpec kNamedChoice[] = {
-    {.name = "type", .type = FieldType::kString, .doc = "function", .required = true,
+    {.name = "type",
+     .type = FieldType::kString,
+     .doc = "function",
+     .required = true,
      .values = "function"},
     {.name = "function", .type = FieldType::kObject, .doc = "Which one", .required = true},
 };
@@ -71,11 +90,14 @@ ApiStatus check_strict_object(const ordered_json& schema, const std::string& pat
   const auto properties = schema.find("properties");
   if (properties == schema.end()) return {};
   if (!properties->is_object()) return bad_value(path + ".properties", &*properties, "an object");
-  const auto required = schema.find("required");
+  // A set: who sends the schema chooses how many there are.
+  std::set<std::string_view> required;
+  if (const auto list = schema.find("required"); list != schema.end() && list->is_array()) {
+    for (const ordered_json& name : *list)
+      if (name.is_string()) required.insert(name.get_ref<const std::string&>());
+  }
   for (const auto& [name, property] : properties->items()) {
-    const bool listed = required != schema.end() && required->is_array() &&
-                        std::find(required->begin(), required->end(), name) != required->end();
-    if (!listed)
+    if (!required.contains(name))
       return bad_request(path + ".required",
                          fmt::format("{}.required leaves out {}, expected every property in a "
                                      "strict schema",
@@ -107,21 +129,21 @@ ApiStatus check_strict_schema(const ordered_json& schema, const std::string& pat
     FATHOM_TRY_STATUS(check_strict_object(schema, path));
   const auto format = schema.find("format");
   if (format != schema.end() && format->is_string() &&
-      std::find(std::begin(kFormats), std::end(kFormats),
-                format->get_ref<const std::string&>()) == std::end(kFormats)) {
+      std::find(std::begin(kFormats), std::end(kFormats), format->get_ref<const std::string&>()) ==
+          std::end(kFormats)) {
     return bad_value(path + ".format", &*format,
                      fmt::format("one of: {}", fmt::join(kFormats, ", ")));
   }
   for (const char* key : {"items", "anyOf", "allOf", "oneOf"}) {
     if (schema.contains(key))
-      FATHOM_TRY_STATUS(check_strict_schema(schema[key], fmt::format("{}.{}", path, key),
-                                            depth + 1));
+      FATHOM_TRY_STATUS(
+          check_strict_schema(schema[key], fmt::format("{}.{}", path, key), depth + 1));
   }
   for (const char* key : {"properties", "$defs", "definitions"}) {
     if (!schema.contains(key) || !schema[key].is_object()) continue;
     for (const auto& [name, property] : schema[key].items())
-      FATHOM_TRY_STATUS(check_strict_schema(property, fmt::format("{}.{}.{}", path, key, name),
-                                            depth + 2));
+      FATHOM_TRY_STATUS(
+          check_strict_schema(property, fmt::format("{}.{}.{}", path, key, name), depth + 2));
   }
   return {};
 }
@@ -140,8 +162,7 @@ ApiStatus add_tool(ToolSpec tool, const ordered_json* parameters, const std::str
                                      path, tool.name));
   }
   if (parameters != nullptr) {
-    if (tool.strict)
-      FATHOM_TRY_STATUS(check_strict_schema(*parameters, path + ".parameters"));
+    if (tool.strict) FATHOM_TRY_STATUS(check_strict_schema(*parameters, path + ".parameters"));
     tool.parameters = chat::python_json(*parameters);
   }
   request.tools.push_back(std::move(tool));
@@ -207,8 +228,9 @@ ApiStatus read_tool_choice(const FieldReader& fields, ChatRequest& request) {
 ApiStatus check_tool_choice(const ChatRequest& request) {
   const ToolChoice& choice = request.tool_choice;
   if (choice.kind == ToolChoice::Kind::kRequired && request.tools.empty())
-    return bad_request("tool_choice",
-                       "tool_choice is \"required\", but there are no tools, expected at least one");
+    return bad_request(
+        "tool_choice",
+        "tool_choice is \"required\", but there are no tools, expected at least one");
   if (choice.kind != ToolChoice::Kind::kNamed) return {};
   for (const ToolSpec& tool : request.tools)
     if (tool.name == choice.name) return {};

@@ -1,10 +1,15 @@
 #include "server/dispatch/model_host.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <cerrno>
+#include <cstring>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -77,7 +82,26 @@ ModelHost::ModelHost(boost::asio::io_context& io, ModelSetup setup, Log& log)
       log_(log),
       model_(std::make_shared<const ServedModel>(setup_.model)) {}
 
-ModelHost::~ModelHost() { stop(); }
+ModelHost::~ModelHost() {
+  stop();
+  for (const int fd : memories_) ::close(fd);
+}
+
+// High numbers: a worker gets them as 3, 4, …, and none may be in the way of another.
+Status ModelHost::make_memories() {
+  for (int64_t i = 0; i < setup_.config.workers; ++i) {
+    const int low = ::memfd_create("fathom-kv", MFD_CLOEXEC);
+    const int fd = low < 0 ? -1 : ::fcntl(low, F_DUPFD_CLOEXEC, 512);
+    const int error = errno;
+    if (low >= 0) ::close(low);
+    if (fd < 0) {
+      return Error{ErrorCode::kUnavailable,
+                   fmt::format("cannot make shared memory for the cache: {}", std::strerror(error))};
+    }
+    memories_.push_back(fd);
+  }
+  return {};
+}
 
 Status ModelHost::start() {
   if (setup_.config.workers == 0) {
@@ -92,6 +116,7 @@ Status ModelHost::start() {
     local_port_ = std::make_unique<LocalPort>(*slots_[0].local);
     return {};
   }
+  FATHOM_TRY_STATUS(make_memories());
   slots_.resize(static_cast<std::size_t>(setup_.config.workers + setup_.config.standby));
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     slots_[i].standby = static_cast<int64_t>(i) >= setup_.config.workers;
@@ -114,7 +139,7 @@ void ModelHost::stop() {
 }
 
 bool ModelHost::usable(const Slot& slot) const {
-  return !slot.standby && (slot.local != nullptr || (slot.process && slot.process->ready()));
+  return slot.local != nullptr || (slot.memory >= 0 && slot.process && slot.process->ready());
 }
 
 EnginePort* ModelHost::port(std::size_t index) {
@@ -136,7 +161,7 @@ void ModelHost::start_worker(std::size_t index) {
     };
   };
   const Status started = slot.process->start(
-      setup_.worker_command,
+      setup_.worker_command, memories_,
       {.on_ready = mine([](ModelHost& h, std::size_t i, const worker::Fingerprint& f) {
          h.on_ready(i, f);
        }),
@@ -170,14 +195,30 @@ void ModelHost::on_ready(std::size_t index, const worker::Fingerprint& fingerpri
               {"worker", static_cast<int64_t>(index)},
               {"pid", static_cast<int64_t>(slots_[index].process->pid())},
               {"standby", slots_[index].standby}});
-  // A slot whose process is gone while a spare is loaded: they change places.
-  for (Slot& other : slots_) {
-    if (slots_[index].standby && !other.standby && !(other.process && other.process->ready())) {
+  // A spare that is ready before the worker whose place is empty takes that place.
+  if (slots_[index].standby) {
+    for (Slot& other : slots_) {
+      if (other.standby || (other.process && other.process->ready())) continue;
       std::swap(other.standby, slots_[index].standby);
       break;
     }
   }
+  activate(index);
   place_waiting();
+}
+
+// Gives a worker that is ready the memory that is free, unless it is a spare.
+void ModelHost::activate(std::size_t index) {
+  Slot& slot = slots_[index];
+  if (slot.standby || slot.memory >= 0) return;
+  for (int memory = 0; memory < static_cast<int>(memories_.size()); ++memory) {
+    const bool taken = std::any_of(slots_.begin(), slots_.end(),
+                                   [&](const Slot& s) { return s.memory == memory; });
+    if (taken) continue;
+    slot.memory = memory;
+    slot.process->attach(memory);
+    return;
+  }
 }
 
 void ModelHost::on_events(std::size_t index, uint64_t epoch, std::vector<LoopEvent> events) {
@@ -224,13 +265,16 @@ void ModelHost::on_exit(std::size_t index, int status) {
   if (!slot.stepped) ++quick_failures_;
   const bool crashed = because.empty() && is_crash(status);
   slot.process.reset();
+  slot.memory = -1;
   ++slot.restarts;
   // A loaded spare takes the place at once.
   if (!slot.standby) {
-    for (Slot& spare : slots_) {
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      Slot& spare = slots_[i];
       if (!spare.standby || !spare.process || !spare.process->ready()) continue;
       spare.standby = false;
       slot.standby = true;
+      activate(i);
       break;
     }
   }

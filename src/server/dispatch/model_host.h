@@ -4,7 +4,9 @@
 // worker processes: how many, spares, restarts with back-off, and when to give up. On the io thread.
 //
 // When a worker dies, its requests go to another one, or wait for one, with the tokens they have;
-// they go on with the tokens they would have had. A request in whose first step engines crash twice
+// they go on with the tokens they would have had. The memory of the workers' KV caches is the
+// host's: the successor of a dead worker finds the full pages there and need not compute them again.
+// A request in whose first step engines crash twice
 // is refused (quarantine): it would take down one after the other. Kills from outside count neither
 // against requests nor, once a step was completed, as a crash loop.
 #pragma once
@@ -59,6 +61,7 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
     std::unique_ptr<EngineLoop> local;       // for config.workers = 0
     uint64_t epoch = 0;
     bool standby = false;
+    int memory = -1;  // index in memories_ of the one that its process has; −1: none yet
     bool stepped = false;  // this life has completed a step
     int64_t flights = 0;
     int64_t restarts = 0;
@@ -67,6 +70,8 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
 
   EnginePort* port(std::size_t index);
   bool usable(const Slot& slot) const;
+  Status make_memories();
+  void activate(std::size_t index);
   void start_worker(std::size_t index);
   void on_ready(std::size_t index, const worker::Fingerprint& fingerprint);
   void on_events(std::size_t index, uint64_t epoch, std::vector<LoopEvent> events);
@@ -89,6 +94,7 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
   Journal journal_;
   std::vector<Slot> slots_;
   std::unique_ptr<EnginePort> local_port_;
+  std::vector<int> memories_;  // memfds of the workers' caches, one for each active worker
   worker::Fingerprint fingerprint_;
   int quick_failures_ = 0;  // lives without a completed step, in a row
   bool failed_ = false, stopped_ = false;

@@ -19,7 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // A process group of its own: Ctrl-C at the terminal is for the front, which drains first.
-Result<int> spawn(std::vector<std::string> command) {
+Result<int> spawn(std::vector<std::string> command, std::span<const int> memory) {
   std::vector<char*> argv;
   for (std::string& word : command) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -35,7 +35,9 @@ Result<int> spawn(std::vector<std::string> command) {
   posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
   // Its standard output is ours for answers; what it has to say goes to standard error.
   posix_spawn_file_actions_adddup2(&files, 2, 1);
-  posix_spawn_file_actions_addclosefrom_np(&files, 3);
+  for (std::size_t i = 0; i < memory.size(); ++i)
+    posix_spawn_file_actions_adddup2(&files, memory[i], static_cast<int>(3 + i));
+  posix_spawn_file_actions_addclosefrom_np(&files, static_cast<int>(3 + memory.size()));
   pid_t pid = -1;
   const int error = posix_spawn(&pid, command[0].c_str(), &files, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&files);
@@ -49,11 +51,12 @@ Result<int> spawn(std::vector<std::string> command) {
 
 }  // namespace
 
-Status WorkerProcess::start(std::vector<std::string> command, Callbacks callbacks) {
+Status WorkerProcess::start(std::vector<std::string> command, std::span<const int> memory,
+                            Callbacks callbacks) {
   callbacks_ = std::move(callbacks);
   ::unlink(socket_.c_str());
   command.insert(command.end(), {"--socket", socket_});
-  FATHOM_TRY(pid_, spawn(std::move(command)));
+  FATHOM_TRY(pid_, spawn(std::move(command), memory));
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
   if (fd < 0) {
     const int error = errno;

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,8 +39,11 @@ class WorkerProcess final : public EnginePort,
       : io_(io), socket_(std::move(socket)), exit_(io), watch_(io) {}
   ~WorkerProcess() override;
 
-  // Starts `command` with "--socket", SOCKET behind it.
-  Status start(std::vector<std::string> command, Callbacks callbacks);
+  // Starts `command` with "--socket", SOCKET behind it. The process gets `memory` as files 3, 4, …
+  Status start(std::vector<std::string> command, std::span<const int> memory,
+               Callbacks callbacks);
+  // Lets it make its engine. Whoever had that memory before must be gone.
+  void attach(int memory) { link_->attach(static_cast<uint32_t>(memory)); }
   // Ends it at once; on_exit follows.
   void kill(const std::string& reason);
   // No callback runs any more; the process is ended.

@@ -83,8 +83,15 @@ inline constexpr int kMaxStopBytes = 1024;
 inline constexpr int kMaxUserIdBytes = 512;  // DeepSeek's own limit
 inline constexpr int kMaxChoices = 8;        // answers to one prompt
 inline constexpr int kMaxCompletions = 64;   // prompts × choices of one request
-inline constexpr int kMaxSchemaDepth = 32;
+inline constexpr int kMaxToolSchemaDepth = 32;
 inline constexpr int kMaxMetadataEntries = 16;
+
+// Stored responses of POST /responses; the oldest complete ones make room.
+inline constexpr int64_t kMaxStoredResponses = 4096;
+inline constexpr int64_t kMaxStoredResponseBytes = int64_t{256} << 20;  // of all together
+inline constexpr int64_t kStoredResponseMs = 3'600'000;                 // since it was made
+inline constexpr int64_t kMaxBackgroundResponses = 128;                 // running at a time
+inline constexpr int64_t kMaxBackgroundResponsesPerOwner = 64;
 
 // Engine. The list of free pages takes 4 bytes a page.
 inline constexpr int64_t kMaxCachePages = 1 << 24;

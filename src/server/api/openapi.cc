@@ -31,14 +31,21 @@ constexpr ApiRoute kRoutes[] = {
      "Completion", true},
     {"post", "/responses", "Answer, with state kept here", "ResponsesRequest", "Response", true},
     {"post", "/v1/responses", "Answer, with state kept here", "ResponsesRequest", "Response", true},
+    {"get", "/responses/{response}", "A stored response, or its events again", "", "Response",
+     true},
     {"get", "/v1/responses/{response}", "A stored response, or its events again", "", "Response",
      true},
+    {"delete", "/responses/{response}", "Forget a stored response", "", "Deleted"},
     {"delete", "/v1/responses/{response}", "Forget a stored response", "", "Deleted"},
+    {"post", "/responses/{response}/cancel", "Stop a response in the background", "", "Response"},
     {"post", "/v1/responses/{response}/cancel", "Stop a response in the background", "",
      "Response"},
     {"post", "/anthropic/v1/messages", "Answer a conversation", "AnthropicRequest",
      "AnthropicAnswer", true},
     {"post", "/anthropic/v1/messages/count_tokens", "Tokens of a conversation", "AnthropicRequest",
+     "CountTokens"},
+    {"post", "/v1/messages", "Answer a conversation", "AnthropicRequest", "AnthropicAnswer", true},
+    {"post", "/v1/messages/count_tokens", "Tokens of a conversation", "AnthropicRequest",
      "CountTokens"},
     {"get", "/models", "What is served", "", "ModelList"},
     {"get", "/v1/models", "What is served", "", "ModelList"},
@@ -50,7 +57,9 @@ constexpr ApiRoute kRoutes[] = {
     {"post", "/v1/embeddings", "Refused: no served model has embeddings", "EmbeddingsRequest",
      "Error"},
     {"post", "/tokenize", "Text or conversation to token ids", "TokenizeRequest", "Tokens"},
+    {"post", "/v1/tokenize", "Text or conversation to token ids", "TokenizeRequest", "Tokens"},
     {"post", "/detokenize", "Token ids to text", "DetokenizeRequest", "Text"},
+    {"post", "/v1/detokenize", "Token ids to text", "DetokenizeRequest", "Text"},
     {"get", "/status", "Models, workers and host", "", "State"},
     {"get", "/health", "Is the server alive?", "", "State", false, true},
     {"get", "/ready", "Can it answer?", "", "State", false, true},
@@ -204,7 +213,7 @@ ordered_json operation(const ApiRoute& route) {
   }
   if (!route.request.empty())
     op["requestBody"] = {{"required", true}, {"content", json_content(route.request)}};
-  const bool anthropic = route.path.starts_with("/anthropic");
+  const bool anthropic = route.request == "AnthropicRequest";
   const std::string_view error = anthropic ? "AnthropicError" : "Error";
   ordered_json content = route.response.empty()
                              ? ordered_json{{"text/plain", {{"schema", {{"type", "string"}}}}}}

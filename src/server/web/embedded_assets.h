@@ -1,4 +1,4 @@
-// What the generated embedded_assets.cc holds; only web_assets.cc and its test include this.
+// What the generated embedded_assets.cc holds; besides web_assets.cc, server/handlers/page.cc lists them for its rows.
 #pragma once
 
 #include <span>

@@ -1,0 +1,100 @@
+// What keeps the server running asks: /health, /ready, /metrics, /status.
+//
+// /health is for "restart me?" and load balancers: 503 only if no model can answer. /ready is for
+// "send me work?": 503 until every model is.
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "server/api/wire.h"
+#include "server/handlers/common.h"
+#include "server/handlers/groups.h"
+
+namespace fathom::server {
+namespace {
+
+namespace asio = boost::asio;
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+std::string text_of(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+json models_of(const json& status) {
+  const auto found = status.find("models");
+  return found != status.end() && found->is_array() ? *found : json::array();
+}
+
+asio::awaitable<void> send_state(Responder& responder, bool good, const ordered_json& state) {
+  ExtraHeaders headers;
+  headers.emplace_back("Cache-Control", "no-store");
+  if (!good) headers.emplace_back("Retry-After", "5");
+  std::string body = api::wire_text(state);
+  co_await responder.send(good ? 200 : 503, "application/json", std::move(body),
+                          std::move(headers));
+}
+
+asio::awaitable<void> health(HandlerDeps& deps, Responder& responder) {
+  const json status = deps.service.status();
+  const std::string state = text_of(status, "state");
+  const bool good = state == "ok" || state == "degraded";
+  bool failed = !models_of(status).empty();
+  for (const json& model : models_of(status))
+    failed = failed && text_of(model, "state") == "failed";
+  ordered_json body;
+  body["status"] = good ? "ok" : failed ? "failed" : "loading";
+  co_await send_state(responder, good, body);
+}
+
+asio::awaitable<void> ready(HandlerDeps& deps, Responder& responder) {
+  const json status = deps.service.status();
+  const json models = models_of(status);
+  bool good = !models.empty();
+  for (const json& model : models) good = good && text_of(model, "state") == "ready";
+  ordered_json body;
+  body["status"] = good ? "ready" : "not_ready";
+  body["models"] = ordered_json::object();
+  for (const json& model : models) body["models"][text_of(model, "id")] = text_of(model, "state");
+  co_await send_state(responder, good, body);
+}
+
+asio::awaitable<void> metrics(HandlerDeps& deps, Responder& responder) {
+  std::string text = deps.metrics.render();
+  co_await responder.send(200, std::string(kMetricsContentType), std::move(text), {});
+}
+
+asio::awaitable<void> show_status(HandlerDeps& deps, std::chrono::steady_clock::time_point start,
+                                  Responder& responder) {
+  json status = deps.service.status();
+  const auto uptime = std::chrono::steady_clock::now() - start;
+  if (!status.contains("version")) status["version"] = deps.version;
+  if (!status.contains("uptime_s"))
+    status["uptime_s"] = std::chrono::duration<double>(uptime).count();
+  if (deps.complete_status) deps.complete_status(status);
+  const ordered_json body = status;
+  co_await send_state(responder, true, body);
+}
+
+}  // namespace
+
+void add_ops_routes(Router& router, HandlerDeps& deps) {
+  const auto add = [&router](const char* pattern, Permission permission, Handler handler) {
+    Route route = light_route("GET", pattern, "", std::move(handler));
+    route.permission = permission;
+    route.quota = QuotaClass::kNone;  // who watches is never told to come back later
+    router.add(std::move(route));
+  };
+  add("/health", Permission::kPublic,
+      [&deps](RequestContext&, Responder& r) { return health(deps, r); });
+  add("/ready", Permission::kPublic,
+      [&deps](RequestContext&, Responder& r) { return ready(deps, r); });
+  add("/metrics", deps.metrics_open ? Permission::kPublic : Permission::kMetrics,
+      [&deps](RequestContext&, Responder& r) { return metrics(deps, r); });
+  add("/status", Permission::kObserve,
+      [&deps, start = std::chrono::steady_clock::now()](RequestContext&, Responder& r) {
+        return show_status(deps, start, r);
+      });
+}
+
+}  // namespace fathom::server

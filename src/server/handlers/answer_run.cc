@@ -130,7 +130,10 @@ namespace {
 
 using Step = AnswerRun::Step;
 
-asio::awaitable<void> stream_answers(Responder& responder, AnswerRun& run, AnswerForm& form) {
+asio::awaitable<void> stream_answers(HandlerDeps& deps, Responder& responder, AnswerRun& run,
+                                     AnswerForm& form) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_sent = Clock::now();
   SseEvents events;
   for (;;) {
     events.clear();
@@ -141,7 +144,12 @@ asio::awaitable<void> stream_answers(Responder& responder, AnswerRun& run, Answe
       co_return;
     }
     if (step == Step::kFailed) form.error(run.error(), events);
-    std::string text = step == Step::kIdle ? form.keep_alive() : sse_texts(events);
+    std::string text = sse_texts(events);
+    // Tokens may come for long without a word that can be sent: a call's beginning, say.
+    const Clock::time_point now = Clock::now();
+    const bool silent = text.empty() && now - last_sent >= deps.keep_alive;
+    if (step == Step::kIdle || silent) text = form.keep_alive();
+    if (!text.empty()) last_sent = now;
     if (!responder.started() && !co_await start_sse(responder)) co_return;
     if (!co_await responder.write(std::move(text))) co_return;
     if (step == Step::kDone || step == Step::kFailed) break;
@@ -185,7 +193,7 @@ asio::awaitable<void> respond(HandlerDeps& deps, Responder& responder, AnswerJob
     std::string body = form.error_body(run.error());
     co_await send_error(responder, run.error(), std::move(body));
   } else if (stream) {
-    co_await stream_answers(responder, **run, form);
+    co_await stream_answers(deps, responder, **run, form);
   } else {
     co_await send_whole(deps, responder, **run, form);
   }

@@ -359,6 +359,23 @@ TEST(ChatHandlerTest, ToolCallsStream) {
   EXPECT_THAT(r.body, HasSubstr(R"("finish_reason":"tool_calls")"));
 }
 
+TEST(ChatHandlerTest, TokensThatSayNothingYetDoNotSilenceAStream) {
+  ApiServer server({.keep_alive = std::chrono::milliseconds(100),
+                    .tokenizer = "qwen3",
+                    .family = ChatFamily::kQwen3});
+  server.play(
+      script({one(together("<tool_call>")), one(wait_ms(70)), one(together("\n")), one(wait_ms(70)),
+              one(together("{\"")), one(wait_ms(70)),
+              one(together("name\": \"f\", \"arguments\": {}}\n</tool_call>")), one(finish())}));
+  const TestResponse r =
+      server.post("/chat/completions",
+                  R"({"model":"nano","stream":true,"thinking":{"type":"disabled"},
+          "messages":[{"role":"user","content":"hi"}],
+          "tools":[{"type":"function","function":{"name":"f"}}]})");
+  EXPECT_TRUE(r.body.starts_with(": keep-alive\n\n")) << r.body;
+  EXPECT_THAT(r.body, HasSubstr(R"("finish_reason":"tool_calls")"));
+}
+
 TEST(ChatHandlerTest, ReasoningStandsApart) {
   ApiServer server({.tokenizer = "qwen3", .family = ChatFamily::kQwen3});
   server.play(script({say("<think>\nhm\n</think>\n\nyes"), one(finish())}));

@@ -50,7 +50,7 @@ class ApiServer {
     std::string api_keys;  // lines of a key file; empty: open
     bool metrics_open = false;
     std::string tokenizer = "nano";
-    ChatFamily family = ChatFamily::kNano;
+    ChatFamily family = ChatFamily::kChatMl;  // thinks not: all text is content
   };
   ApiServer() : ApiServer(Options()) {}
   explicit ApiServer(Options options);

@@ -219,7 +219,7 @@ TestResponse TestClient::read_response(bool head_only) {
   }
   if (response.status == 100) return read_response(head_only);
   const std::string length = response.header("Content-Length");
-  if (head_only || response.status == 204) {
+  if (head_only || response.status == 204 || response.status == 304) {
     response.complete = true;
   } else if (!length.empty()) {
     const std::size_t bytes = std::stoul(length);

@@ -126,13 +126,14 @@ void Engine::finish(Sequence& s) {
   s.id = 0;
 }
 
-void Engine::erase_tenant(std::string_view tenant) {
+std::vector<uint64_t> Engine::erase_tenant(std::string_view tenant) {
   std::vector<uint64_t> ids;
   for (const auto& s : running_)
     if (s->request.tenant == tenant) ids.push_back(s->id);
   for (const uint64_t id : waiting_.ids_of(tenant)) ids.push_back(id);
   for (const uint64_t id : ids) cancel(id);
   prefix_cache_.erase_tenant(tenant);
+  return ids;
 }
 
 void Engine::clear_prefix_cache() {

@@ -70,8 +70,8 @@ class Engine {
   // Runs one step and appends the tokens it made to `events`. False if there is nothing to do.
   bool step(std::vector<TokenEvent>& events);
 
-  // Cancels a tenant's requests and forgets what the cache holds of it.
-  void erase_tenant(std::string_view tenant);
+  // Cancels a tenant's requests and forgets what the cache holds of it. Returns the requests' ids.
+  std::vector<uint64_t> erase_tenant(std::string_view tenant);
   void clear_prefix_cache();
 
   // Tokens that one sequence may hold.

@@ -85,7 +85,15 @@ void EngineLoop::handle(Message message, std::vector<LoopEvent>& out) {
     tickets_.erase(found->second);
     ids_.erase(found);
   } else {
-    engine_->erase_tenant(std::get<Erase>(message).tenant);
+    for (const uint64_t id : engine_->erase_tenant(std::get<Erase>(message).tenant)) {
+      const auto ticket = tickets_.find(id);
+      if (ticket == tickets_.end()) continue;
+      out.push_back({.ticket = ticket->second,
+                     .finish = FinishReason::kError,
+                     .error = {ErrorCode::kUnavailable, "what this caller has here was erased"}});
+      ids_.erase(ticket->second);
+      tickets_.erase(ticket);
+    }
   }
 }
 

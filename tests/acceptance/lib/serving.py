@@ -70,6 +70,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
 
     def get(self, path):
         import urllib.request

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""fathom serve as its operator sees it: what it refuses to do, what survives, how it ends."""
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests/acceptance/lib"))
+from fixtures import FATHOM, NANO  # noqa: E402
+from serving import Server, stream  # noqa: E402
+
+LONG = {"model": "nano", "prompt": "1+1=", "max_tokens": 900, "temperature": 1, "seed": 5, "ignore_eos": True}
+
+
+def fails(*arguments):
+    """Exit status and message of a `fathom serve` that must not come up."""
+    done = subprocess.run([FATHOM, "serve", *arguments], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def post(port, path, body, key=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    connection.request("POST", path, json.dumps(body), headers)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+class Refusals(unittest.TestCase):
+    def test_a_port_that_is_taken(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            status, message = fails("nano", "--port", str(s.getsockname()[1]))
+        self.assertNotEqual(status, 0)
+        self.assertIn("in use", message)
+
+    def test_beyond_this_machine_without_keys(self):
+        status, message = fails("nano", "--host", "0.0.0.0", "--port", "0")
+        self.assertNotEqual(status, 0)
+        self.assertIn("--api-key-file", message)
+
+    def test_no_model_an_unknown_one_and_a_bad_flag(self):
+        for arguments, words in (((), "no model"), (("nowhere",), "no such file"), (("nano", "--port", "x"), "--port")):
+            status, message = fails(*arguments)
+            self.assertEqual(status, 2, message)
+            self.assertIn(words, message)
+
+    def test_config_check_names_the_line(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+            f.write("models:\n  - path: nano\nlimits:\n  max_conections: 5\n")
+            f.flush()
+            done = subprocess.run([FATHOM, "config", "check", f.name], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(':4: "limits.max_conections"', done.stderr)
+        self.assertIn("max_connections?", done.stderr)
+
+
+class Survival(unittest.TestCase):
+    def check(self, number, *flags):
+        """A signal to the worker in mid-stream changes no word."""
+        with Server(NANO, *flags) as server:
+            expected = asyncio.run(stream(server.port, "/v1/completions", LONG))
+            self.assertIsNone(expected.error)
+            self.assertEqual(expected.tokens, 900)
+
+            async def disturbed():
+                task = asyncio.create_task(stream(server.port, "/v1/completions", LONG))
+                await asyncio.sleep(0.15)
+                for worker in await asyncio.to_thread(server.workers):
+                    if worker["role"] == "active":
+                        os.kill(worker["pid"], number)
+                return await task
+
+            result = asyncio.run(disturbed())
+            self.assertIsNone(result.error)
+            self.assertEqual(result.text, expected.text)
+            self.assertGreaterEqual(sum(w["restarts"] for w in server.workers()), 1)
+
+    def test_kill(self):
+        self.check(signal.SIGKILL, "--standby", "1")
+
+    def test_segmentation_fault_without_a_spare(self):
+        self.check(signal.SIGSEGV)
+
+    def test_hang(self):
+        self.check(signal.SIGSTOP, "--standby", "1")
+
+    def test_two_workers(self):
+        self.check(signal.SIGKILL, "--workers", "2")
+
+    def test_in_one_process(self):
+        with Server(NANO, "--workers", "0") as server:
+            status, body = post(server.port, "/v1/completions", {**LONG, "max_tokens": 5})
+            self.assertEqual(status, 200, body)
+            self.assertEqual(body["usage"]["completion_tokens"], 5)
+
+    def test_it_gives_up_on_workers_that_never_compute_and_says_so(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = os.path.join(folder, "model")
+            os.mkdir(model)
+            for name in os.listdir(NANO):
+                if os.path.isfile(os.path.join(NANO, name)):
+                    os.symlink(os.path.join(NANO, name), os.path.join(model, name))
+            with Server(model, "--model-id", "nano") as server:
+                os.unlink(os.path.join(model, "config.json"))
+                os.kill(server.workers()[0]["pid"], signal.SIGKILL)
+                deadline = time.monotonic() + 60
+                while server.status()["state"] != "failed" and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                self.assertEqual(server.status()["state"], "failed")
+                status, body = post(server.port, "/v1/completions", LONG)
+                self.assertEqual(status, 503, body)
+                connection = http.client.HTTPConnection("127.0.0.1", server.port)
+                connection.request("GET", "/health")
+                self.assertEqual(connection.getresponse().status, 503)
+                self.assertIn("gave up", server.text_of_log())
+
+
+class Ending(unittest.TestCase):
+    def test_answers_on_their_way_may_end(self):
+        with Server(NANO) as server:
+            async def ended():
+                task = asyncio.create_task(stream(server.port, "/v1/completions", LONG))
+                await asyncio.sleep(0.2)
+                server.process.send_signal(signal.SIGTERM)
+                return await task
+
+            result = asyncio.run(ended())
+            self.assertIsNone(result.error)
+            self.assertEqual(result.tokens, 900)
+            self.assertEqual(server.process.wait(10), 0)
+
+    def test_the_workers_go_with_the_front(self):
+        server = Server(NANO, "--standby", "1")
+        pids = [w["pid"] for w in server.workers()]
+        server.process.kill()
+        server.process.wait()
+        server.process.stdout.close()
+        server.log.close()
+        deadline = time.monotonic() + 10
+        alive = pids
+        while alive and time.monotonic() < deadline:
+            time.sleep(0.05)
+            alive = [p for p in pids if os.path.exists(f"/proc/{p}/exe")]
+        self.assertEqual(alive, [])
+
+
+class Keys(unittest.TestCase):
+    def test_keys_are_asked_for_and_read_again_on_hup(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".keys") as f:
+            f.write("sk-first-key-of-all\n")
+            f.flush()
+            os.chmod(f.name, 0o600)
+            with tempfile.TemporaryFile("w+") as log:
+                process = subprocess.Popen([FATHOM, "serve", "nano", "--port", "0", "--api-key-file", f.name],
+                                           stdout=subprocess.PIPE, stderr=log, text=True)
+                try:
+                    port = next(int(line.rsplit(":", 1)[1]) for line in process.stdout if line.startswith("open "))
+                    ask = {**LONG, "max_tokens": 2}
+                    self.assertEqual(post(port, "/v1/completions", ask)[0], 401)
+                    self.assertEqual(post(port, "/v1/completions", ask, "sk-second-key-of-all")[0], 401)
+                    self.assertEqual(post(port, "/v1/completions", ask, "sk-first-key-of-all")[0], 200)
+                    f.write("sk-second-key-of-all\n")
+                    f.flush()
+                    process.send_signal(signal.SIGHUP)
+                    deadline = time.monotonic() + 10
+                    while post(port, "/v1/completions", ask, "sk-second-key-of-all")[0] != 200:
+                        self.assertLess(time.monotonic(), deadline)
+                        time.sleep(0.05)
+                finally:
+                    process.terminate()
+                    process.wait(40)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)

@@ -4,7 +4,8 @@
 A folder may include only from itself and from folders before it in LAYERS. Also kept here: Highway
 and CUDA headers stay in their backend, the full JSON header stays out of headers, the environment is
 read in src/apps only (code that only tests use is free of these three), and every quoted include
-exists. Prints file:line, the rule, what to do.
+exists. And no co_await stands in the condition of an if, while or for: g++ 12 miscompiles temporaries there.
+Prints file:line, the rule, what to do.
 """
 import re
 import sys
@@ -64,6 +65,21 @@ def check_include(root, path, layer, bracket, name):
                    f"move what is shared into {layer}/ or above, or turn the call into an interface")
 
 
+def awaits_in_condition(line):
+    """Whether a co_await stands between the parentheses of an if, while or for that begin on this line."""
+    for match in re.finditer(r"\b(?:if|while|for)\s*(?:constexpr\s*)?\(", line):
+        depth = 1
+        for at in range(match.end(), len(line)):
+            depth += {"(": 1, ")": -1}.get(line[at], 0)
+            if depth == 0:
+                break
+        else:
+            at = len(line)
+        if re.search(r"\bco_await\b", line[match.end():at]):
+            return True
+    return False
+
+
 def check_tree(root):
     """Yields "file:line: rule; what to do" for every violation below root."""
     files = [p for top in ("src", "tests", "fuzz", "bench") for p in sorted((root / top).rglob("*"))]
@@ -80,6 +96,8 @@ def check_tree(root):
                 found = check_include(root, path, layer, *include.groups())
             elif ENVIRONMENT.search(line) and layer != "apps" and not only_tests_use(path):
                 found = [("the environment is used outside src/apps", "pass the value as an argument")]
+            if awaits_in_condition(line):
+                found = [("co_await in a condition", "g++ 12 miscompiles it: give the result a name first")]
             for rule, remedy in found:
                 yield f"{path}:{number}: {rule}; {remedy}"
 
@@ -105,6 +123,7 @@ def self_test():
         "json.hpp in a header": ("src/io/j.h", "#pragma once\n#include <nlohmann/json.hpp>\n", 2),
         "environment is used": ("src/engine/e.cc", 'int i = 1\'000;\nauto v = std::getenv("A");\n', 2),
         "does not exist": ("tests/t.cc", '#include "base/absent.h"\n', 1),
+        "co_await in a condition": ("src/engine/w.cc", "if (a()) co_await b();\nwhile (co_await c(d())) {\n", 2),
         "no layer named": ("src/misc/x.cc", "", 1),
     }
     for name, (path, text, line) in [("", ("src/base/a.h", clean["src/base/a.h"], 0)), *bad.items()]:

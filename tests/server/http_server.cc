@@ -30,20 +30,19 @@ void add(Router& router, std::string path, Handler handler) {
 // An event every 10 ms, ?events=N of them, as a stream of tokens would be.
 asio::awaitable<void> events(RequestContext& context, Responder& responder) {
   const int count = std::atoi(std::string(context.query("events").value_or("100")).c_str());
-  if (!co_await responder.start(200, "text/event-stream", {})) co_return;
+  bool there = co_await responder.start(200, "text/event-stream", {});
   asio::steady_timer timer(co_await asio::this_coro::executor);
-  for (int i = 0; i < count; ++i) {
-    if (!co_await responder.write(fmt::format("data: {}\n\n", i))) co_return;
+  for (int i = 0; i < count && there; ++i) {
+    there = co_await responder.write(fmt::format("data: {}\n\n", i));
     timer.expires_after(std::chrono::milliseconds(10));
     co_await timer.async_wait(asio::use_awaitable);
   }
-  co_await responder.finish();
+  if (there) co_await responder.finish();
 }
 
 asio::awaitable<void> flood(RequestContext&, Responder& responder) {
-  if (!co_await responder.start(200, "application/octet-stream", {})) co_return;
-  while (co_await responder.write(std::string(16 << 10, 'x'))) {
-  }
+  bool there = co_await responder.start(200, "application/octet-stream", {});
+  while (there) there = co_await responder.write(std::string(16 << 10, 'x'));
 }
 
 int serve(const ServerConfig& config) {

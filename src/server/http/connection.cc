@@ -87,10 +87,11 @@ void Connection::cut() { channel_->close(); }
 
 asio::awaitable<void> Connection::run() {
   const int64_t max_requests = environment_->limits.max_requests_per_connection;
-  for (int64_t served = 1; co_await wait_for_request(); ++served) {
-    const bool go_on = co_await exchange(served >= max_requests);
+  bool go_on = co_await wait_for_request();
+  for (int64_t served = 1; go_on; ++served) {
+    go_on = co_await exchange(served >= max_requests);
     channel_->shrink();
-    if (!go_on) break;
+    if (go_on) go_on = co_await wait_for_request();
   }
   co_await linger();
   channel_->close();
@@ -223,11 +224,14 @@ asio::awaitable<bool> Connection::prepare_body(Exchange& x) {
 
 asio::awaitable<bool> Connection::exchange(bool last) {
   Exchange x(*environment_);
-  if (!co_await read_head(x)) co_return false;
+  const bool has_head = co_await read_head(x);
+  if (!has_head) co_return false;
   ++environment_->requests_total;
   if (last) x.keep_alive = false;
   const bool parsed = x.parser.head_complete() && !input_left_;
-  if (parsed && !co_await prepare_body(x)) co_return false;
+  bool there = true;
+  if (parsed) there = co_await prepare_body(x);
+  if (!there) co_return false;
   HttpResponder::Options options;
   options.send_timeout = environment_->limits.send_timeout;
   options.minor_version = parsed ? x.parser.head().minor_version : 1;

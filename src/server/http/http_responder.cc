@@ -81,8 +81,9 @@ asio::awaitable<void> HttpResponder::send(int status, std::string content_type, 
   const std::string framing = empty ? "" : fmt::format("Content-Length: {}\r\n", body.size());
   const std::string top = head(status, content_type, headers, framing);
   const bool with_body = !empty && !options_.head_only;
-  if (co_await put({top, with_body ? std::string_view(body) : std::string_view(), {}}))
-    bytes_sent_ += with_body ? static_cast<int64_t>(body.size()) : 0;
+  const std::string_view bytes = with_body ? std::string_view(body) : std::string_view();
+  const bool sent = co_await put({top, bytes, {}});
+  if (sent) bytes_sent_ += static_cast<int64_t>(bytes.size());
 }
 
 asio::awaitable<void> HttpResponder::fail(HttpError error) {

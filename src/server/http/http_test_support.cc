@@ -58,10 +58,10 @@ asio::awaitable<void> echo(RequestContext& context, Responder& responder) {
 // ?chunks=N of 10 bytes each; ?fail=1 throws half-way.
 asio::awaitable<void> stream(RequestContext& context, Responder& responder) {
   const int chunks = std::stoi(std::string(context.query("chunks").value_or("3")));
-  if (!co_await responder.start(200, "text/event-stream", {})) co_return;
-  for (int i = 0; i < chunks; ++i) {
+  bool there = co_await responder.start(200, "text/event-stream", {});
+  for (int i = 0; i < chunks && there; ++i) {
     std::string chunk = fmt::format("chunk{:04}\n", i);
-    if (!co_await responder.write(std::move(chunk))) co_return;
+    there = co_await responder.write(std::move(chunk));
     if (context.query("fail") && i == chunks / 2) throw std::runtime_error("half-way");
   }
   if (!context.query("unfinished")) co_await responder.finish();
@@ -116,9 +116,8 @@ void add_routes(Router& router, TestCounters& counters, asio::thread_pool& pool)
   add("GET", "/flood", [&counters](RequestContext&, Responder& r) -> asio::awaitable<void> {
     ++counters.handled;
     Unwinding unwinding(counters);
-    if (co_await r.start(200, "application/octet-stream", {}))
-      while (co_await r.write(std::string(64 << 10, 'x'))) {
-      }
+    bool there = co_await r.start(200, "application/octet-stream", {});
+    while (there) there = co_await r.write(std::string(64 << 10, 'x'));
     ++counters.writes_refused;
     unwinding.done = true;
   });

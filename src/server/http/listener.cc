@@ -244,12 +244,16 @@ asio::awaitable<void> Listener::Impl::refuse(std::shared_ptr<Channel> channel) {
       "Retry-After: 1\r\nConnection: close\r\n\r\n",
       body.size());
   channel->set_deadline(Clock::now() + std::chrono::milliseconds(limits::kHttpLingerMs));
-  if (!co_await channel->write({head, body, {}})) co_return;
+  const bool sent = co_await channel->write({head, body, {}});
+  if (!sent) co_return;
   // Until the client has read it: its request is still on the way, and would be answered by a
   // reset.
   channel->shutdown_send();
-  while (co_await channel->read_some(1024) == Channel::ReadEnd::kData)
+  Channel::ReadEnd end = Channel::ReadEnd::kData;
+  while (end == Channel::ReadEnd::kData) {
     channel->consume(channel->buffered().size());
+    end = co_await channel->read_some(1024);
+  }
 }
 
 void Listener::Impl::stop() {

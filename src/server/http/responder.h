@@ -12,6 +12,12 @@
 //     channel) with use_awaitable; destroying the Generation then cancels the answer;
 //   - what must not be interrupted goes to offload(), which always finishes first;
 //   - a handler must not catch (...) around a co_await and go on.
+//
+// g++ 12 miscompiles co_await in a condition when an argument is a temporary with a destructor, as
+// a std::string made in the call is: the coroutine then crashes. Give the result a name first:
+//   bool there = co_await responder.start(200, "text/event-stream");
+//   while (there) there = co_await responder.write(next());
+// scripts/check_includes.py refuses the other form.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>

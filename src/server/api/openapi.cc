@@ -42,10 +42,10 @@ constexpr ApiRoute kRoutes[] = {
      "Response"},
     {"post", "/anthropic/v1/messages", "Answer a conversation", "AnthropicRequest",
      "AnthropicAnswer", true},
-    {"post", "/anthropic/v1/messages/count_tokens", "Tokens of a conversation", "AnthropicRequest",
-     "CountTokens"},
+    {"post", "/anthropic/v1/messages/count_tokens", "Tokens of a conversation",
+     "AnthropicCountRequest", "CountTokens"},
     {"post", "/v1/messages", "Answer a conversation", "AnthropicRequest", "AnthropicAnswer", true},
-    {"post", "/v1/messages/count_tokens", "Tokens of a conversation", "AnthropicRequest",
+    {"post", "/v1/messages/count_tokens", "Tokens of a conversation", "AnthropicCountRequest",
      "CountTokens"},
     {"get", "/models", "What is served", "", "ModelList"},
     {"get", "/v1/models", "What is served", "", "ModelList"},
@@ -147,6 +147,14 @@ ordered_json schema_of(FieldTable table) {
   return out;
 }
 
+// The same fields as count_tokens has, but an answer must have a limit.
+ordered_json anthropic_answer_schema() {
+  ordered_json schema = schema_of(anthropic_fields());
+  schema["required"].push_back("max_tokens");
+  schema["properties"]["max_tokens"]["type"] = "integer";
+  return schema;
+}
+
 // Objects in requests that chat/ reads, or that say more than a table can.
 constexpr std::string_view kHandWritten = R"json({
 "Message": {"type": "object", "required": ["role"], "properties": {
@@ -181,7 +189,8 @@ ordered_json components() {
                           {"ResponseText", schema_of(response_text_fields())},
                           {"ResponseTool", schema_of(response_tool_fields())},
                           {"Reasoning", schema_of(reasoning_fields())},
-                          {"AnthropicRequest", schema_of(anthropic_fields())},
+                          {"AnthropicRequest", anthropic_answer_schema()},
+                          {"AnthropicCountRequest", schema_of(anthropic_fields())},
                           {"AnthropicTool", schema_of(anthropic_tool_fields())},
                           {"TokenizeRequest", schema_of(tokenize_fields())},
                           {"DetokenizeRequest", schema_of(detokenize_fields())},
@@ -214,7 +223,7 @@ ordered_json operation(const ApiRoute& route) {
   }
   if (!route.request.empty())
     op["requestBody"] = {{"required", true}, {"content", json_content(route.request)}};
-  const bool anthropic = route.request == "AnthropicRequest";
+  const bool anthropic = route.request.starts_with("Anthropic");
   const std::string_view error = anthropic ? "AnthropicError" : "Error";
   ordered_json content = route.response.empty()
                              ? ordered_json{{"text/plain", {{"schema", {{"type", "string"}}}}}}

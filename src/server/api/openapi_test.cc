@@ -150,7 +150,8 @@ bool is_taken(const Body& b) {
   if (c == "ChatRequest") return parse_chat_request(b.body).has_value();
   if (c == "CompletionRequest") return parse_completion_request(b.body).has_value();
   if (c == "ResponsesRequest") return parse_responses_request(b.body).has_value();
-  if (c == "AnthropicRequest") return parse_count_tokens_request(b.body).has_value();
+  if (c == "AnthropicRequest") return parse_anthropic_request(b.body).has_value();
+  if (c == "AnthropicCountRequest") return parse_count_tokens_request(b.body).has_value();
   if (c == "TokenizeRequest") return parse_tokenize_request(b.body).has_value();
   if (c == "DetokenizeRequest") return parse_detokenize_request(b.body).has_value();
   return parse_embeddings_request(b.body).has_value();
@@ -187,10 +188,17 @@ INSTANTIATE_TEST_SUITE_P(
         Body{"ResponsesRequest", R"({"model":"m","input":"a","text":{"format":{"type":"text"}}})",
              true},
         Body{"ResponsesRequest", R"({"model":"m","input":5})", false},
-        Body{"AnthropicRequest",
+        Body{"AnthropicCountRequest",
              R"({"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]})",
              true},
-        Body{"AnthropicRequest", R"({"model":"m","messages":[{"role":"user","content":1}]})",
+        Body{"AnthropicCountRequest", R"({"model":"m","messages":[{"role":"user","content":1}]})",
+             false},
+        Body{"AnthropicRequest",
+             R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"a"}]})", true},
+        Body{"AnthropicRequest", R"({"model":"m","messages":[{"role":"user","content":"a"}]})",
+             false},
+        Body{"AnthropicRequest",
+             R"({"model":"m","max_tokens":null,"messages":[{"role":"user","content":"a"}]})",
              false},
         Body{"TokenizeRequest", R"({"model":"m","prompt":"a"})", true},
         Body{"TokenizeRequest", R"({"model":"m","prompt":5})", false},

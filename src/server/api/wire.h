@@ -21,9 +21,11 @@ struct SseEvent {
 
 // "event: …\nid: …\ndata: …\n\n".
 std::string sse_text(const SseEvent& event);
-// What is sent while nothing else is: a comment, which clients skip. Where the answer is not
-// streamed, a blank line does the same (white space before JSON).
-inline constexpr std::string_view kSseKeepAlive = ": keep-alive\n\n";
+// What is sent while nothing else is: a comment, which clients skip. No blank line follows it:
+// OpenAI's Python client remembers the id of the event before, takes the line for the end of
+// another one, without data, and fails. Where the answer is not streamed, a blank line does the
+// same (white space before JSON).
+inline constexpr std::string_view kSseKeepAlive = ": keep-alive\n";
 inline constexpr std::string_view kBodyKeepAlive = "\n";
 
 // Numbers the events of one response.

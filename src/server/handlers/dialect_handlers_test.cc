@@ -129,6 +129,16 @@ TEST(ResponsesHandlerTest, BackgroundSurvivesItsClient) {
   EXPECT_EQ(server.cancelled(), 0);
 }
 
+TEST(ResponsesHandlerTest, TokensWithoutTextSendNothing) {
+  ApiServer server;
+  // The bytes of one character, a token each: text comes with the last of them.
+  server.play(script({one(wait_ms(30)), say("😀😀"), one(finish())}));
+  const TestResponse r =
+      server.post("/responses", R"({"model":"nano","input":"hi","background":true,"stream":true})");
+  EXPECT_EQ(events_of(r.body).back().event, "response.completed");
+  EXPECT_EQ(r.body.find("keep-alive"), r.body.npos);
+}
+
 TEST(ResponsesHandlerTest, BackgroundCanBeCancelled) {
   ApiServer server;
   server.play(script({say("Hello"), one(hang())}));

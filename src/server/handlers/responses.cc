@@ -103,7 +103,9 @@ struct Background {
   std::unique_ptr<AnswerRun> run;
 };
 
+// Who follows is woken for what there is to send; to wake for nothing means "still idle" to it.
 void publish(StoredResponse& entry, SseEvents& events) {
+  if (events.empty() && entry.running) return;
   for (const api::SseEvent& event : events) entry.events.push_back(api::sse_text(event));
   events.clear();
   entry.changed.notify();

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-from fixtures import DATA, FATHOM
+from fixtures import DATA, FATHOM, NANO
 
 
 def byte_tokenizer(path):
@@ -35,12 +35,30 @@ def v3_with_text(folder):
     return folder
 
 
-class Server:
-    """`fathom serve` on a free port of this machine; use with `with`."""
+def nano_with_tools(folder):
+    """Nano with the chat template of DeepSeek-V3.1, which can describe tools, as a model directory in `folder`. What it
+    says makes little sense; the form of its calls is enforced all the same."""
+    for name in os.listdir(NANO):
+        if name != "tokenizer_config.json":
+            os.symlink(os.path.join(NANO, name), os.path.join(folder, name))
+    with open(os.path.join(NANO, "tokenizer_config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    with open(os.path.join(DATA, "chat_templates/deepseek_v31.jinja"), encoding="utf-8") as f:
+        config["chat_template"] = f.read()
+    with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    return folder
 
-    def __init__(self, model, *flags, binary=FATHOM, log=None):
+
+class Server:
+    """`fathom serve` on a free port of this machine; use with `with`. `model` is None where a --config names models;
+    `key` is shown with this class's own requests."""
+
+    def __init__(self, model, *flags, binary=FATHOM, log=None, key=None):
         self.log = log or tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([binary, "serve", model, "--port", "0", *map(str, flags)],
+        self.key = key
+        named = [] if model is None else [model]
+        self.process = subprocess.Popen([binary, "serve", *named, "--port", "0", *map(str, flags)],
                                         stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.port = None
         for line in self.process.stdout:
@@ -75,7 +93,9 @@ class Server:
 
     def get(self, path):
         import urllib.request
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read().decode()
 
     def status(self):

@@ -4,7 +4,7 @@
 // be enforced is an error that names it by path, never ignored. Enforced are type (lists too),
 // nullable, enum, const, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf (integers),
 // minLength, maxLength, pattern (pattern.h), format (formats.h), properties, required,
-// additionalProperties, patternProperties, minProperties (at most one more than is required),
+// additionalProperties, patternProperties, minProperties (1, or at most as many as are required),
 // maxProperties (closed objects), items, prefixItems, minItems, maxItems, allOf, anyOf, oneOf (whose
 // options exclude each other evidently) and $ref within the schema, recursion included. nullable is
 // OpenAPI's: null is then allowed as well.

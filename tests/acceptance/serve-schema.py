@@ -93,7 +93,7 @@ def measure(name, model, schemas, each):
     faults = []
     for (schema, seed), r in zip(work, results):
         if r.error or r.finish not in ("stop", "length"):
-            faults.append(f"seed {seed}: {str(r.error or r.finish)[-400:]}; schema {json.dumps(schema, ensure_ascii=False)[:1500]}")
+            faults.append(f"seed {seed}: {str(r.error or r.finish).splitlines()[-1][-400:]}; schema {json.dumps(schema, ensure_ascii=False)[:900]}")
         elif r.finish == "length":
             cut += 1
         else:

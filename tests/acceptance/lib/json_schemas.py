@@ -103,9 +103,9 @@ class Schemas:
             schema["additionalProperties"] = False
             if len(required) < len(names) and self.rng.random() < 0.4:
                 if self.rng.random() < 0.5:
-                    schema["minProperties"] = max(1, len(required))  # more is not enforced, and refused
+                    schema["minProperties"] = max(1, len(required))  # see grammar/json_schema.h: all else is refused
                 else:
-                    schema["maxProperties"] = len(required) + 1
+                    schema["maxProperties"] = len(names)
         return schema
 
     def array_schema(self, depth):

@@ -13,6 +13,7 @@ struct Options {
   int64_t count = 0;
   int64_t chunk = 512;
   bool print_ids = false;
+  bool no_speculation = false;
   SamplingParams sampling{.temperature = 0};
   ComputeFlags compute;
 };
@@ -32,7 +33,8 @@ Status run(const Options& o) {
                                          {.cache_tokens = wanted,
                                           .max_batch_tokens = o.chunk,
                                           .prefill_chunk = o.chunk,
-                                          .kv_type = o.compute.kv_type(*loaded.model)}));
+                                          .kv_type = o.compute.kv_type(*loaded.model),
+                                          .speculate_up_to = o.no_speculation ? 0 : 1}));
   FATHOM_TRY_STATUS(
       engine->submit({.prompt = std::move(tokens), .sampling = o.sampling, .max_tokens = o.count}));
   if (wanted > loaded.model->info().max_context_tokens) {
@@ -72,6 +74,8 @@ Action add_generate(CLI::App& program, CLI::App*& command) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--chunk", o->chunk, "Prompt tokens a step (default 512)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_flag("--no-speculation", o->no_speculation,
+                    "Never draft tokens ahead with the model's MTP module; the ids are the same");
   command->add_flag("--print-ids", o->print_ids, "Print ids on one line instead of text");
   o->compute.add_to(*command);
   command->footer(

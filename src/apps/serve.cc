@@ -58,6 +58,7 @@ ServedEngineOptions engine_options(const ModelConfig& m) {
   o.context_tokens = m.context_tokens;
   o.cache_tokens = m.cache_tokens;
   o.max_running = m.max_running;
+  o.speculate_up_to = m.speculate_up_to;
   o.compute.threads = static_cast<int>(m.threads);
   o.compute.numa = m.numa;
   o.compute.compute = m.compute;
@@ -75,6 +76,7 @@ std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& s
   add("--context", std::to_string(size.context_tokens));
   add("--cache-tokens", std::to_string(size.cache_tokens));
   add("--max-running", std::to_string(m.max_running));
+  add("--speculate", std::to_string(m.speculate_up_to));
   if (m.threads > 0) add("--threads", std::to_string(m.threads));
   add("--numa", m.numa);
   add("--compute", m.compute);

@@ -130,6 +130,7 @@ Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptio
                          .context_tokens = size.context_tokens,
                          .max_sequences = options.max_running,
                          .kv_type = options.compute.kv_type(model),
+                         .speculate_up_to = options.speculate_up_to,
                          .constraints = constraints_of(out->loaded)};
   out->fingerprint = {FATHOM_VERSION, model_hash(out->loaded.files, options.compute),
                       std::string(out->ops->description())};

@@ -17,6 +17,7 @@ struct ServedEngineOptions {
   int64_t context_tokens = 0;  // 0: the model's
   int64_t cache_tokens = 0;    // 0: from the memory there is
   int64_t max_running = 32;
+  int64_t speculate_up_to = 4;  // see EngineOptions
   ComputeFlags compute;
 };
 

@@ -43,6 +43,8 @@ Action add_worker(CLI::App& program, CLI::App*& command) {
       ->check(CLI::Range(int64_t{0}, limits::kMaxContextTokens));
   command->add_option("--max-running", o->engine.max_running, "Answers computed at a time")
       ->check(CLI::Range(1, 4096));
+  command->add_option("--speculate", o->engine.speculate_up_to, "Answers at a time with drafts")
+      ->check(CLI::Range(0, 4096));
   o->engine.compute.add_to(*command);
   return [o] { return run(*o); };
 }

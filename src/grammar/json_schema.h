@@ -4,10 +4,10 @@
 // be enforced is an error that names it by path, never ignored. Enforced are type (lists too),
 // nullable, enum, const, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf (integers),
 // minLength, maxLength, pattern (pattern.h), format (formats.h), properties, required,
-// additionalProperties, patternProperties, minProperties (at most one more than is required),
-// maxProperties (closed objects), items, prefixItems, minItems, maxItems, allOf, anyOf, oneOf (whose
-// options exclude each other evidently) and $ref within the schema, recursion included. nullable is
-// OpenAPI's: null is then allowed as well.
+// additionalProperties, patternProperties, minProperties (1, or at most as many as are required),
+// maxProperties (closed objects with no more properties than that), items, prefixItems, minItems,
+// maxItems, allOf, anyOf, oneOf (whose options exclude each other evidently) and $ref within the
+// schema, recursion included. nullable is OpenAPI's: null is then allowed as well.
 //
 // A grammar allows less than its schema in three ways, all so that a model's output stays usual and
 // ends: white space and digits are bounded (json_text.h), keys come in the schema's order, and

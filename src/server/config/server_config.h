@@ -22,6 +22,7 @@ struct ModelConfig {
   int64_t cache_tokens = 0;          // tokens that the KV cache holds; 0: from the memory there is
   int64_t max_running = 32;          // answers computed at a time
   int64_t max_waiting = 256;         // requests that wait; more are told 429
+  int64_t speculate_up_to = 4;       // answers at a time with drafted tokens; 0: never
   int64_t threads = 0;               // 0: one per physical core
   std::string kv_type = "auto";
   std::string compute = "auto";

@@ -27,7 +27,8 @@ def server_in(folder):
     with open(os.open(keys, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
         f.write(f"tester:{KEY}\n")
     with open(config, "w") as f:
-        f.write(f"models:\n  - path: {NANO}\n    id: nano\n    aliases: [deepseek-chat, deepseek-reasoner]\n  - path: {with_tools}\n    id: nano-tools\n"
+        f.write(f"models:\n  - path: {NANO}\n    id: nano\n    aliases: [deepseek-reasoner]\n"
+                f"  - path: {with_tools}\n    id: nano-tools\n    aliases: [deepseek-chat]\n"
                 f"auth:\n  api_key_file: {keys}\nlog:\n  level: warning\n")
     return Server(None, "--config", config, key=KEY)
 

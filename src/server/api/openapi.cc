@@ -242,6 +242,8 @@ ordered_json operation(const ApiRoute& route) {
     add_error("429", "Too much at once: Retry-After says when to come back");
     add_error("503", "No worker is up");
   }
+  if (route.path.find("{response}") != route.path.npos && route.method != "delete")
+    add_error("400", "The response did not run in the background, so it has no events and no end");
   if (!route.request.empty() || brace != route.path.npos)
     add_error("404", "No such model or response");
   if (route.open) {

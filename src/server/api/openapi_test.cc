@@ -136,6 +136,13 @@ TEST(OpenApiTest, FieldsComeFromTheTables) {
       R"({"type":["number","null"],"minimum":0,"maximum":2,"description":"0 takes the likeliest token. Ignored by DeepSeek's hybrid models while they think"})");
 }
 
+TEST(OpenApiTest, ResponsesOutsideTheBackgroundHaveNoEventsAndNoEnd) {
+  const ordered_json& paths = document()["paths"];
+  EXPECT_TRUE(paths["/v1/responses/{response}"]["get"]["responses"].contains("400"));
+  EXPECT_TRUE(paths["/v1/responses/{response}/cancel"]["post"]["responses"].contains("400"));
+  EXPECT_FALSE(paths["/v1/responses/{response}"]["delete"]["responses"].contains("400"));
+}
+
 struct Body {
   const char* component;
   const char* body;

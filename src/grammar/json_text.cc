@@ -201,6 +201,7 @@ StateId JsonText::character_rule() {
   if (!character_) {
     character_ = b_.state();
     free_character(*character_, b_.end());
+    b_.set_covered(*character_);
   }
   return *character_;
 }
@@ -210,6 +211,7 @@ StateId JsonText::string_loop() {
     loop_ = b_.state();
     free_character(*loop_, *loop_);
     b_.edge(*loop_, '"', b_.end());
+    b_.set_string_place(*loop_, {.min_left = 0, .max_left = -1});
   }
   return *loop_;
 }
@@ -228,6 +230,8 @@ void JsonText::string_of_length(StateId from, int64_t min, int64_t max, StateId 
   const int64_t last = max < 0 ? min : max;
   for (int64_t i = 0; i <= last && !b_.full(); ++i) {
     if (i >= min) b_.edge(at, '"', to);
+    b_.set_string_place(
+        at, {.min_left = std::max<int64_t>(min - i, 0), .max_left = max < 0 ? -1 : max - i});
     if (i == last) break;
     const StateId next = b_.state();
     b_.call(at, character_rule(), next);

@@ -26,10 +26,17 @@ class GrammarAssembler {
     start_ = start;
     shorten_jumps();
     measure();
-    if (distance_[start_] == kNever) return nullptr;
+    for (const auto& [state, source] : b_.must_end_) {
+      if (distance_[state] != kNever) continue;
+      endless_ = source;
+      return nullptr;
+    }
     number_states();
     return fill();
   }
+
+  // Which of the states that must end does not, if assemble() gave nothing.
+  const std::string& endless() const { return endless_; }
 
  private:
   template <typename Item, typename Key>
@@ -81,6 +88,7 @@ class GrammarAssembler {
     for (auto& j : b_.jumps_) j.to = target[j.to];
     for (auto& c : b_.calls_) c.call = {target[c.call.rule], target[c.call.back]};
     start_ = target[start_];
+    for (auto& [state, source] : b_.must_end_) state = target[state];
   }
 
   // The fewest bytes from each state to the end of its rule: Knuth's generalisation of Dijkstra's
@@ -200,6 +208,7 @@ class GrammarAssembler {
 
   grammar::GrammarBuilder& b_;
   grammar::StateId start_ = 0;
+  std::string endless_;
   std::vector<uint32_t> distance_;
   std::vector<uint32_t> edges_, jumps_, calls_;  // where a state's items begin in the orders
   std::vector<uint32_t> edge_order_, jump_order_, call_order_;
@@ -244,6 +253,10 @@ void GrammarBuilder::set_string_place(StateId state, StringPlace place) {
   if (!full_) string_places_.emplace_back(state, place);
 }
 
+void GrammarBuilder::must_end(StateId state, std::string source) {
+  must_end_.emplace_back(state, std::move(source));
+}
+
 StateId GrammarBuilder::text(StateId from, std::string_view bytes) {
   for (const char byte : bytes) {
     const StateId to = state();
@@ -276,10 +289,13 @@ Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(StateId start,
                     "maxItems or the repetitions in patterns, or simplify it",
                     source, limits::kMaxGrammarStates, limits::kMaxGrammarTransitions));
   }
-  auto made = GrammarAssembler(*this).assemble(start);
+  must_end(start, std::string(source));
+  GrammarAssembler assembler(*this);
+  auto made = assembler.assemble(start);
   if (made == nullptr) {
-    return invalid_argument(fmt::format(
-        "{}: no finite text satisfies it, expected a schema that some value satisfies", source));
+    return invalid_argument(
+        fmt::format("{}: no finite text satisfies it, expected a schema that some value satisfies",
+                    assembler.endless()));
   }
   return made;
 }

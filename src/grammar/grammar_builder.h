@@ -45,6 +45,9 @@ class GrammarBuilder {
   // As text, but where an added token of the vocabulary is spelled, that token is asked for.
   StateId literal(StateId from, std::string_view bytes);
 
+  // build() fails in the name of `source` if no text leads on from `state`.
+  void must_end(StateId state, std::string source);
+
   // Errors: resource limit if it grew beyond base/limits.h; invalid argument if no text matches.
   // `source` begins the message.
   Result<std::shared_ptr<const Grammar>> build(StateId start, std::string_view source) &&;
@@ -74,6 +77,7 @@ class GrammarBuilder {
   std::vector<LiteralPlace> places_;
   std::vector<std::pair<StateId, StringPlace>> string_places_;
   std::vector<std::string> literals_;
+  std::vector<std::pair<StateId, std::string>> must_end_;
 };
 
 }  // namespace fathom::grammar

@@ -56,7 +56,7 @@ class JsonText {
   void utf8(StateId from, char32_t first, char32_t last, StateId to);
   void utf8_of_length(StateId from, int length, char32_t first, char32_t last, StateId to);
   StateId continuation(uint8_t first, uint8_t last, StateId to);
-  void escape_of(StateId backslash, char32_t c, StateId to);
+  void escapes_of(StateId backslash, char32_t first, char32_t last, StateId to);
   void free_character(StateId from, StateId to);
   StateId string_loop();  // inside a free string, before any of its characters
   void digits(StateId from, int max, StateId last_to);

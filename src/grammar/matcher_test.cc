@@ -221,7 +221,7 @@ TEST(Matcher, ManyStatesStayWithinTheCachesBound) {
   const auto tokenizer = test::golden_tokenizer("deepseek_v3");
   const auto masker = test::masker_of(*tokenizer);
   EXPECT_LT(masker->memory_bytes(), 100 << 20);
-  const auto grammar = schema_grammar(R"({"type":"string","pattern":"^.*$","maxLength":5000})");
+  const auto grammar = schema_grammar(R"({"type":"string","pattern":"^.*$","maxLength":2000})");
   const int32_t stop[] = {1};
   Matcher m(grammar, masker, stop);
   std::vector<uint64_t> bits(masker->mask_words());

@@ -43,11 +43,12 @@ void BoundGrammar::fill(std::span<const Config> configs, const Stacks& stacks,
                         std::span<uint64_t> bits) {
   std::fill(bits.begin(), bits.end(), 0);
   if (configs.empty()) return;
-  if (configs.size() == 1) return apply(*mask_of(configs[0], stacks), bits);
   std::vector<MaskPtr> masks;
   masks.reserve(configs.size());
-  for (const Config& config : configs) masks.push_back(mask_of(config, stacks));
-  apply(*union_of(masks), bits);
+  for (const Config& config : configs) {
+    if (!grammar_.is_covered(config.state)) masks.push_back(mask_of(config, stacks));
+  }
+  apply(masks.size() == 1 ? *masks[0] : *union_of(masks), bits);
 }
 
 BoundGrammar::MaskPtr BoundGrammar::mask_of(Config config, const Stacks& stacks) {
@@ -113,7 +114,8 @@ BoundGrammar::MaskPtr BoundGrammar::pack(WalkResult result) const {
   mask->exits = std::move(result.exits);
   mask->exits.shrink_to_fit();
   std::size_t count = 0;
-  for (const uint64_t word : result.bits) count += static_cast<std::size_t>(__builtin_popcountll(word));
+  for (const uint64_t word : result.bits)
+    count += static_cast<std::size_t>(__builtin_popcountll(word));
   if (count > result.bits.size()) {
     mask->bits = std::move(result.bits);
     return mask;

@@ -23,7 +23,7 @@ int64_t Grammar::memory_bytes() const {
   auto bytes = static_cast<int64_t>(
       states_.size() * sizeof(State) + edges_.size() * sizeof(grammar::Edge) +
       jumps_.size() * sizeof(grammar::StateId) + calls_.size() * sizeof(grammar::Call) +
-      literal_places_.size() * sizeof(grammar::LiteralPlace));
+      literal_places_.size() * sizeof(grammar::LiteralPlace) + string_places_.size() * 48);
   for (const std::string& literal : literals_) bytes += static_cast<int64_t>(literal.size());
   const std::lock_guard lock(masks_mutex_);
   for (const auto& bound : masks_) bytes += bound->memory_bytes();

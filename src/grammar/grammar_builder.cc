@@ -26,10 +26,17 @@ class GrammarAssembler {
     start_ = start;
     shorten_jumps();
     measure();
-    if (distance_[start_] == kNever) return nullptr;
+    for (const auto& [state, source] : b_.must_end_) {
+      if (distance_[state] != kNever) continue;
+      endless_ = source;
+      return nullptr;
+    }
     number_states();
     return fill();
   }
+
+  // Which of the states that must end does not, if assemble() gave nothing.
+  const std::string& endless() const { return endless_; }
 
  private:
   template <typename Item, typename Key>
@@ -81,6 +88,7 @@ class GrammarAssembler {
     for (auto& j : b_.jumps_) j.to = target[j.to];
     for (auto& c : b_.calls_) c.call = {target[c.call.rule], target[c.call.back]};
     start_ = target[start_];
+    for (auto& [state, source] : b_.must_end_) state = target[state];
   }
 
   // The fewest bytes from each state to the end of its rule: Knuth's generalisation of Dijkstra's
@@ -88,14 +96,12 @@ class GrammarAssembler {
   void measure() {
     const uint32_t n = b_.states_;
     std::vector<uint32_t> edge_order, jump_order, rule_order, back_order;
-    const auto edges = index_by(
-        b_.edges_, n, [](const auto& e) { return e.edge.to; }, edge_order);
-    const auto jumps = index_by(
-        b_.jumps_, n, [](const auto& j) { return j.to; }, jump_order);
-    const auto rules = index_by(
-        b_.calls_, n, [](const auto& c) { return c.call.rule; }, rule_order);
-    const auto backs = index_by(
-        b_.calls_, n, [](const auto& c) { return c.call.back; }, back_order);
+    const auto edges = index_by(b_.edges_, n, [](const auto& e) { return e.edge.to; }, edge_order);
+    const auto jumps = index_by(b_.jumps_, n, [](const auto& j) { return j.to; }, jump_order);
+    const auto rules =
+        index_by(b_.calls_, n, [](const auto& c) { return c.call.rule; }, rule_order);
+    const auto backs =
+        index_by(b_.calls_, n, [](const auto& c) { return c.call.back; }, back_order);
     distance_.assign(n, kNever);
     std::vector<bool> known(n, false);
     using Entry = std::pair<uint32_t, uint32_t>;
@@ -136,12 +142,9 @@ class GrammarAssembler {
     std::erase_if(b_.jumps_, [&](const auto& j) { return distance_[j.to] == kNever; });
     std::erase_if(b_.calls_, [&](const auto& c) { return !lives(c.call); });
     const uint32_t n = b_.states_;
-    edges_ = index_by(
-        b_.edges_, n, [](const auto& e) { return e.from; }, edge_order_);
-    jumps_ = index_by(
-        b_.jumps_, n, [](const auto& j) { return j.from; }, jump_order_);
-    calls_ = index_by(
-        b_.calls_, n, [](const auto& c) { return c.from; }, call_order_);
+    edges_ = index_by(b_.edges_, n, [](const auto& e) { return e.from; }, edge_order_);
+    jumps_ = index_by(b_.jumps_, n, [](const auto& j) { return j.from; }, jump_order_);
+    calls_ = index_by(b_.calls_, n, [](const auto& c) { return c.from; }, call_order_);
     number_.assign(n, kNever);
     const auto reach = [&](uint32_t s) {
       if (number_[s] != kNever) return;
@@ -184,6 +187,7 @@ class GrammarAssembler {
       const bool goes_on = out->edges_.size() > state.edges || out->jumps_.size() > state.jumps ||
                            out->calls_.size() > state.calls;
       if ((state.flags & Grammar::kFinal) != 0 && !goes_on) state.flags |= Grammar::kOnlyEnds;
+      if (out->edges_.size() > state.edges) state.flags |= Grammar::kPlace;
       out->states_.push_back(state);
     }
     out->states_.push_back({.edges = static_cast<uint32_t>(out->edges_.size()),
@@ -194,11 +198,17 @@ class GrammarAssembler {
         out->literal_places_.push_back({number_[place.state], place.literal, place.offset});
     }
     out->literals_ = std::move(b_.literals_);
+    for (const auto& [state, place] : b_.string_places_) {
+      if (number_[state] == kNever) continue;
+      out->string_places_.emplace(number_[state], place);
+      out->states_[number_[state]].flags |= Grammar::kPlace;
+    }
     return out;
   }
 
   grammar::GrammarBuilder& b_;
   grammar::StateId start_ = 0;
+  std::string endless_;
   std::vector<uint32_t> distance_;
   std::vector<uint32_t> edges_, jumps_, calls_;  // where a state's items begin in the orders
   std::vector<uint32_t> edge_order_, jump_order_, call_order_;
@@ -237,6 +247,15 @@ void GrammarBuilder::call(StateId from, StateId rule, StateId back) {
 
 void GrammarBuilder::set_final(StateId state) { flags_[state] |= Grammar::kFinal; }
 void GrammarBuilder::set_text(StateId state) { flags_[state] |= Grammar::kText; }
+void GrammarBuilder::set_covered(StateId state) { flags_[state] |= Grammar::kCovered; }
+
+void GrammarBuilder::set_string_place(StateId state, StringPlace place) {
+  if (!full_) string_places_.emplace_back(state, place);
+}
+
+void GrammarBuilder::must_end(StateId state, std::string source) {
+  must_end_.emplace_back(state, std::move(source));
+}
 
 StateId GrammarBuilder::text(StateId from, std::string_view bytes) {
   for (const char byte : bytes) {
@@ -270,10 +289,13 @@ Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(StateId start,
                     "maxItems or the repetitions in patterns, or simplify it",
                     source, limits::kMaxGrammarStates, limits::kMaxGrammarTransitions));
   }
-  auto made = GrammarAssembler(*this).assemble(start);
+  must_end(start, std::string(source));
+  GrammarAssembler assembler(*this);
+  auto made = assembler.assemble(start);
   if (made == nullptr) {
-    return invalid_argument(fmt::format(
-        "{}: no finite text satisfies it, expected a schema that some value satisfies", source));
+    return invalid_argument(
+        fmt::format("{}: no finite text satisfies it, expected a schema that some value satisfies",
+                    assembler.endless()));
   }
   return made;
 }

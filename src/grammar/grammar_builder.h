@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -35,10 +36,17 @@ class GrammarBuilder {
   void call(StateId from, StateId rule, StateId back);
   void set_final(StateId state);
   void set_text(StateId state);
+  void set_covered(StateId state);
+  // The state stands before a character of a free string. What follows it must be as JsonText
+  // writes free strings: masks are not found by looking there.
+  void set_string_place(StateId state, StringPlace place);
   // Reads `bytes`; the state behind them.
   StateId text(StateId from, std::string_view bytes);
   // As text, but where an added token of the vocabulary is spelled, that token is asked for.
   StateId literal(StateId from, std::string_view bytes);
+
+  // build() fails in the name of `source` if no text leads on from `state`.
+  void must_end(StateId state, std::string source);
 
   // Errors: resource limit if it grew beyond base/limits.h; invalid argument if no text matches.
   // `source` begins the message.
@@ -67,7 +75,9 @@ class GrammarBuilder {
   std::vector<FromCall> calls_;
   std::vector<uint8_t> flags_;
   std::vector<LiteralPlace> places_;
+  std::vector<std::pair<StateId, StringPlace>> string_places_;
   std::vector<std::string> literals_;
+  std::vector<std::pair<StateId, std::string>> must_end_;
 };
 
 }  // namespace fathom::grammar

@@ -67,9 +67,8 @@ inline int32_t byte_token(uint8_t byte) {
 }
 
 inline bool feed(Matcher& matcher, std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [&](char c) {
-    return matcher.accept(byte_token(static_cast<uint8_t>(c)));
-  });
+  return std::all_of(text.begin(), text.end(),
+                     [&](char c) { return matcher.accept(byte_token(static_cast<uint8_t>(c))); });
 }
 
 // The grammar allows exactly this text.
@@ -107,8 +106,8 @@ inline void expect_mask_is_what_accept_takes(Matcher& matcher, const TokenMasker
   }
 }
 
-// Draws uniformly from the masks for `free_tokens`, then heads for the shortest end. Sometimes checks
-// the whole mask against accept. Returns the text; "" after a failed assertion.
+// Draws uniformly from the masks for `free_tokens`, then heads for the shortest end. Sometimes
+// checks the whole mask against accept. Returns the text; "" after a failed assertion.
 inline std::string random_walk(const std::shared_ptr<const Grammar>& grammar,
                                std::mt19937_64& random, int free_tokens, bool check_masks) {
   Matcher matcher = nano_matcher(grammar);
@@ -125,6 +124,9 @@ inline std::string random_walk(const std::shared_ptr<const Grammar>& grammar,
       return "";
     }
     int32_t token = tokens[random() % tokens.size()];
+    // Half of the time one byte: otherwise words inside strings drown everything else.
+    for (int tries = 0; random() % 2 == 0 && tries < 8 && masker.bytes(token).size() > 1; ++tries)
+      token = tokens[random() % tokens.size()];
     if (step >= free_tokens) {
       uint64_t fewest = UINT64_MAX;
       for (const int32_t candidate : tokens) {

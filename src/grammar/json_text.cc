@@ -153,12 +153,28 @@ void JsonText::utf8_of_length(StateId from, int length, char32_t first, char32_t
           static_cast<uint8_t>(kLead[length - 1] | last >> shift), next);
 }
 
-// The one escape of a character that needs one, behind the backslash.
-void JsonText::escape_of(StateId backslash, char32_t c, StateId to) {
-  if (const char letter = short_escape(c); letter != 0) return b_.edge(backslash, letter, to);
-  const std::string digits = fmt::format("u{:04x}", static_cast<uint32_t>(c));
-  const StateId last = b_.text(backslash, std::string_view(digits).substr(0, 4));
-  b_.edge(last, digits[4], to);
+// The one escape of each character from `first` to `last`, which all need one, behind the
+// backslash.
+void JsonText::escapes_of(StateId backslash, char32_t first, char32_t last, StateId to) {
+  for (char32_t c = first; c <= last; ++c) {
+    if (const char letter = short_escape(c); letter != 0) {
+      b_.edge(backslash, letter, to);
+      continue;
+    }
+    // A run of \u00XY with one X, and Ys that are all digits or all letters.
+    const char32_t end_of_run = (c & 0xF) < 10 ? (c | 0xF) - 6 : c | 0xF;
+    char32_t run_end = c;
+    while (run_end < std::min(last, end_of_run) && short_escape(run_end + 1) == 0) ++run_end;
+    const std::string_view hex = "0123456789abcdef";
+    StateId at = continuation(static_cast<uint8_t>(hex[c & 0xF]),
+                              static_cast<uint8_t>(hex[run_end & 0xF]), to);
+    for (const char digit : {hex[c >> 4], '0', '0'}) {
+      const auto byte = static_cast<uint8_t>(digit);
+      at = continuation(byte, byte, at);
+    }
+    b_.edge(backslash, 'u', at);
+    c = run_end;
+  }
 }
 
 void JsonText::free_character(StateId from, StateId to) {
@@ -201,6 +217,7 @@ StateId JsonText::character_rule() {
   if (!character_) {
     character_ = b_.state();
     free_character(*character_, b_.end());
+    b_.set_covered(*character_);
   }
   return *character_;
 }
@@ -210,6 +227,7 @@ StateId JsonText::string_loop() {
     loop_ = b_.state();
     free_character(*loop_, *loop_);
     b_.edge(*loop_, '"', b_.end());
+    b_.set_string_place(*loop_, {.min_left = 0, .max_left = -1});
   }
   return *loop_;
 }
@@ -228,6 +246,8 @@ void JsonText::string_of_length(StateId from, int64_t min, int64_t max, StateId 
   const int64_t last = max < 0 ? min : max;
   for (int64_t i = 0; i <= last && !b_.full(); ++i) {
     if (i >= min) b_.edge(at, '"', to);
+    b_.set_string_place(
+        at, {.min_left = std::max<int64_t>(min - i, 0), .max_left = max < 0 ? -1 : max - i});
     if (i == last) break;
     const StateId next = b_.state();
     b_.call(at, character_rule(), next);
@@ -244,23 +264,22 @@ void JsonText::string_of(StateId from, const CharDfa& dfa, StateId to) {
   for (std::size_t s = 0; s < states.size(); ++s) {
     if (dfa.states[s].accepts) b_.edge(states[s], '"', to);
     std::optional<StateId> backslash;
-    const auto escaped = [&](char32_t c, StateId target) {
+    const auto escaped = [&](char32_t first, char32_t last, StateId target) {
       if (!backslash) {
         backslash = b_.state();
         b_.edge(states[s], '\\', *backslash);
       }
-      escape_of(*backslash, c, target);
+      escapes_of(*backslash, first, last, target);
     };
     for (const CharDfa::Edge& edge : dfa.states[s].edges) {
       if (b_.full()) return;
       const StateId target = states[edge.to];
-      char32_t first = edge.first;
+      if (edge.first < 0x20) escaped(edge.first, std::min<char32_t>(edge.last, 0x1F), target);
+      char32_t first = std::max<char32_t>(edge.first, 0x20);
       for (const char32_t special : {U'"', U'\\', kBehindAll}) {
-        for (; first < 0x20 && first <= edge.last; ++first) escaped(first, target);
-        if (first > edge.last) break;
         const char32_t last = std::min<char32_t>(edge.last, special - 1);
         if (first <= last) utf8(states[s], first, last, target);
-        if (first <= special && special <= edge.last) escaped(special, target);
+        if (first <= special && special <= edge.last) escaped(special, special, target);
         first = std::max<char32_t>(first, special + 1);
       }
     }

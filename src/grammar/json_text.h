@@ -2,11 +2,12 @@
 //
 // What may be written, of all that JSON allows:
 //  - White space stands behind "{", "[" and ",", before "}" and "]" and behind ":" only, and is
-//    nothing, one space, or a newline with at most kMaxIndent spaces or kMaxTabs tabs (behind ":" at
-//    most one space). So it never runs away.
+//    nothing, one space, or a newline with at most kMaxIndent spaces or kMaxTabs tabs (behind ":"
+//    at most one space). So it never runs away.
 //  - Numbers have at most 15 digits before the point (integers: 18), 15 behind it, and two in the
 //    exponent: what a double holds, and an end.
-//  - A free string may use every escape; \u escapes of surrogates come in pairs only. Strings that a
+//  - A free string may use every escape; \u escapes of surrogates come in pairs only. Strings that
+//  a
 //    pattern or a name fixes are spelled one way: escapes only where JSON asks for them.
 //
 // Rules are made when first asked for. Internal to this folder.
@@ -41,6 +42,8 @@ class JsonText {
   StateId array_rule();
   StateId number_rule();
   StateId integer_rule();
+  // One character of a free string.
+  StateId character_rule();
 
   // A string of min to max characters (max < 0: without end).
   void string_of_length(StateId from, int64_t min, int64_t max, StateId to);
@@ -53,9 +56,8 @@ class JsonText {
   void utf8(StateId from, char32_t first, char32_t last, StateId to);
   void utf8_of_length(StateId from, int length, char32_t first, char32_t last, StateId to);
   StateId continuation(uint8_t first, uint8_t last, StateId to);
-  void escape_of(StateId backslash, char32_t c, StateId to);
+  void escapes_of(StateId backslash, char32_t first, char32_t last, StateId to);
   void free_character(StateId from, StateId to);
-  StateId character_rule();
   StateId string_loop();  // inside a free string, before any of its characters
   void digits(StateId from, int max, StateId last_to);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "grammar/string_tokens.h"
 
 namespace fathom::grammar {
 namespace {
@@ -25,13 +26,14 @@ WalkResult MaskWalk::from_state(StateId state) {
     out.bits[token / 64] |= uint64_t{1} << (token % 64);
     return out;
   }
+  if (const StringPlace* place = grammar_.string_place(state))
+    return masker_.string_tokens().mask(place->min_left, place->max_left);
   stepper_.begin();
   stepper_.add({state, kBase});
   const SetId start = intern();
   if (start == kNothing) return out;
   walk(0, masker_.ordinary_end(), start, out);
-  if (grammar_.is_text(state))
-    walk(masker_.ordinary_end(), masker_.node_count(), start, out);
+  if (grammar_.is_text(state)) walk(masker_.ordinary_end(), masker_.node_count(), start, out);
   return out;
 }
 
@@ -101,9 +103,8 @@ void MaskWalk::forget_all_but(std::span<SetId> kept) {
   for (SetId& id : kept) {
     const Set& set = sets[id];
     const auto fresh = static_cast<SetId>(sets_.size());
-    sets_.push_back({.begin = static_cast<uint32_t>(configs_.size()),
-                     .count = set.count,
-                     .ended = set.ended});
+    sets_.push_back(
+        {.begin = static_cast<uint32_t>(configs_.size()), .count = set.count, .ended = set.ended});
     configs_.insert(configs_.end(), configs.begin() + set.begin,
                     configs.begin() + set.begin + set.count);
     moves_.resize(moves_.size() + 256, kUnknown);

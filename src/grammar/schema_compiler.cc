@@ -82,6 +82,7 @@ Status SchemaCompiler::compile_goal(const Goal& goal, StateId start) {
 }
 
 // Multiplies anyOf out. Each result holds plain schemas: only what they assert themselves counts.
+// They stand in the order of the text, a schema before its allOf: so do the properties then.
 Result<std::vector<SchemaCompiler::Goal>> SchemaCompiler::alternatives_of(const Goal& goal) {
   struct Partial {
     std::vector<SchemaId> todo;
@@ -93,7 +94,7 @@ Result<std::vector<SchemaCompiler::Goal>> SchemaCompiler::alternatives_of(const 
   std::set<Goal> found;
   std::vector<Goal> out;
   std::vector<Partial> partials(1);
-  partials[0].todo = goal;
+  partials[0].todo.assign(goal.rbegin(), goal.rend());
   int made = 1;
   while (!partials.empty()) {
     Partial p = std::move(partials.back());
@@ -106,14 +107,13 @@ Result<std::vector<SchemaCompiler::Goal>> SchemaCompiler::alternatives_of(const 
       FATHOM_TRY_STATUS(spend(1 + s.all_of.size() + s.any_of.size()));
       if (s.asserts) p.plain.push_back(id);
       p.types &= s.types;
-      p.todo.insert(p.todo.end(), s.all_of.begin(), s.all_of.end());
+      p.todo.insert(p.todo.end(), s.all_of.rbegin(), s.all_of.rend());
       if (s.reference) p.todo.push_back(schemas_.target(*s.reference));
       for (const auto& group : s.any_of) p.groups.push_back(&group);
     }
     if (p.types == 0) continue;
     if (p.groups.empty()) {
-      Goal plain = goal_of(std::move(p.plain));
-      if (found.insert(plain).second) out.push_back(std::move(plain));
+      if (found.insert(goal_of(p.plain)).second) out.push_back(std::move(p.plain));
       continue;
     }
     const std::vector<SchemaId>& options = *p.groups.back();
@@ -162,8 +162,9 @@ Status SchemaCompiler::write_number_of(const Goal& nodes, uint8_t types, StateId
   for (const SchemaId id : nodes) {
     range.intersect(schemas_[id].numbers);
     if (range.multiple_of > limits::kMaxMultipleOf) {
-      return bad(id, fmt::format("the multipleOfs that meet here ask for multiples of {}, the limit is {}",
-                                 range.multiple_of, limits::kMaxMultipleOf));
+      return bad(
+          id, fmt::format("the multipleOfs that meet here ask for multiples of {}, the limit is {}",
+                          range.multiple_of, limits::kMaxMultipleOf));
     }
   }
   range.integer = range.integer || (types & types::kFraction) == 0;

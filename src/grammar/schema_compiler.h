@@ -6,7 +6,8 @@
 // once each, from a queue, so recursion in a schema is recursion among rules.
 //
 // Choices where JSON Schema leaves more open than a generator should:
-//  - Named properties come in the order of the schema. Other keys follow them if the object is open:
+//  - Named properties come in the order of the schema. Other keys follow them if the object is
+//  open:
 //    additionalProperties is given and not false, or there are no properties at all. (By the
 //    standard, an object without additionalProperties is open. Answers then stay valid; they only
 //    have no keys that nobody asked for.) Likewise prefixItems without items.
@@ -41,7 +42,7 @@ class SchemaCompiler {
                  WorkBudget& budget, std::string_view source)
       : b_(builder), text_(text), schemas_(schemas), budget_(budget), source_(source) {}
 
-  using Goal = std::vector<SchemaId>;  // sorted, each once
+  using Goal = std::vector<SchemaId>;  // each once; sorted where it is a key
 
   // The start of the rule for values that satisfy all of `goal`. compile() must follow.
   StateId rule_of(Goal goal);

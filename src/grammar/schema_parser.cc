@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -44,8 +45,8 @@ std::optional<uint8_t> type_bit(std::string_view name) {
 // A member's path: $.properties.x, or $.properties["x y"].
 std::string member(const std::string& path, std::string_view key) {
   const bool plain = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           c == '_' || c == '$' || c == '-';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           c == '$' || c == '-';
   });
   if (plain && key.size() <= 100) return path + "." + std::string(key);
   return path + "[" + json_preview(nlohmann::json(key)) + "]";
@@ -76,14 +77,15 @@ class SchemaParser {
   struct Context {  // of the keyword being read
     Schema& schema;
     const ordered_json& value;
-    std::string path;   // of the keyword
-    std::string& key;   // of the schema: equal ones are one
-    uint8_t& hinted;    // types that keywords speak of
+    std::string path;  // of the keyword
+    std::string& key;  // of the schema: equal ones are one
+    uint8_t& hinted;   // types that keywords speak of
   };
   using Handler = Status (SchemaParser::*)(Context&);
 
   Error bad(const std::string& path, std::string_view seen, std::string_view expected) const {
-    return invalid_argument(fmt::format("{}: {} is {}, expected {}", source_, path, seen, expected));
+    return invalid_argument(
+        fmt::format("{}: {} is {}, expected {}", source_, path, seen, expected));
   }
   Error bad(const Context& c, std::string_view expected) const {
     return bad(c.path, preview(c.value), expected);
@@ -193,7 +195,8 @@ class SchemaParser {
   Status read_type(Context& c) {
     uint8_t bits = 0;
     const auto add = [&](const ordered_json& name) {
-      const auto bit = name.is_string() ? type_bit(name.get_ref<const std::string&>()) : std::nullopt;
+      const auto bit =
+          name.is_string() ? type_bit(name.get_ref<const std::string&>()) : std::nullopt;
       if (bit) bits |= *bit;
       return bit.has_value();
     };
@@ -335,8 +338,9 @@ class SchemaParser {
     if (!c.value.is_string()) return bad(c, "the name of a format");
     const Format format = find_format(c.value.get_ref<const std::string&>());
     if (format.kind == FormatKind::kUnsupported) {
-      return bad(c, "date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid, uri, iri or "
-                    "json-pointer; others cannot be enforced");
+      return bad(c,
+                 "date, time, date-time, duration, email, hostname, ipv4, ipv6, uuid, uri, iri or "
+                 "json-pointer; others cannot be enforced");
     }
     if (format.kind == FormatKind::kAnnotation) return {};
     c.schema.formats.push_back(c.value.get<std::string>());
@@ -347,8 +351,8 @@ class SchemaParser {
 
   Status read_properties(Context& c) {
     if (!c.value.is_object()) return bad(c, "an object of schemas");
-    auto& list = c.path.ends_with(".patternProperties") ? c.schema.pattern_properties
-                                                        : c.schema.properties;
+    auto& list =
+        c.path.ends_with(".patternProperties") ? c.schema.pattern_properties : c.schema.properties;
     for (const auto& [name, content] : c.value.items()) {
       FATHOM_TRY(const SchemaId id, schema(content, member(c.path, name)));
       c.key += nlohmann::json(name).dump() + '#' + std::to_string(id) + ',';
@@ -426,8 +430,18 @@ class SchemaParser {
     return path;
   }
 
+  // Objects in the text's order find keys one by one; those that references name are indexed.
+  const ordered_json* find_member(const ordered_json& object, const std::string& name) {
+    auto& index = members_[&object];
+    if (index.empty()) {
+      for (const auto& [key, value] : object.items()) index.emplace(key, &value);
+    }
+    const auto it = index.find(name);
+    return it == index.end() ? nullptr : it->second;
+  }
+
   // A JSON pointer (RFC 6901) as a URI fragment.
-  Result<const ordered_json*> resolve(const Context& c, std::string_view pointer) const {
+  Result<const ordered_json*> resolve(const Context& c, std::string_view pointer) {
     const ordered_json* at = &root_;
     while (!pointer.empty()) {
       pointer.remove_prefix(1);
@@ -435,8 +449,8 @@ class SchemaParser {
       const std::string step = unescape(pointer.substr(0, end));
       pointer.remove_prefix(end);
       const ordered_json* next = nullptr;
-      if (at->is_object() && at->contains(step)) {
-        next = &at->at(step);
+      if (at->is_object()) {
+        next = find_member(*at, step);
       } else if (at->is_array() && !step.empty() && step.size() < 7 &&
                  step.find_first_not_of("0123456789") == std::string::npos &&
                  std::stoul(step) < at->size()) {
@@ -452,12 +466,15 @@ class SchemaParser {
     for (std::size_t i = 0; i < step.size(); ++i) {
       const auto digit = [&](std::size_t at) {
         const char x = at < step.size() ? step[at] : '\0';
-        return x >= '0' && x <= '9' ? x - '0' : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10 : -1;
+        return x >= '0' && x <= '9'                 ? x - '0'
+               : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10
+                                                    : -1;
       };
       if (step[i] == '%' && digit(i + 1) >= 0 && digit(i + 2) >= 0) {
         out += static_cast<char>(digit(i + 1) * 16 + digit(i + 2));
         i += 2;
-      } else if (step[i] == '~' && i + 1 < step.size() && (step[i + 1] == '0' || step[i + 1] == '1')) {
+      } else if (step[i] == '~' && i + 1 < step.size() &&
+                 (step[i + 1] == '0' || step[i + 1] == '1')) {
         out += step[++i] == '0' ? '~' : '/';
       } else {
         out += step[i];
@@ -471,17 +488,17 @@ class SchemaParser {
   SchemaSet out_;
   std::unordered_map<const ordered_json*, SchemaId> seen_;
   std::unordered_map<std::string, SchemaId> ids_;
+  std::unordered_map<const ordered_json*, std::map<std::string_view, const ordered_json*>> members_;
   std::vector<std::pair<const ordered_json*, std::string>> references_;
   std::unordered_map<const ordered_json*, uint32_t> reference_ids_;
   std::vector<std::pair<std::string, std::vector<SchemaId>>> one_of_;
 };
 
 Result<SchemaSet> SchemaSet::parse(std::string_view text, std::string_view source) {
-  FATHOM_TRY(const ordered_json root,
-             parse_ordered_json(text, source,
-                                {.max_bytes = limits::kMaxSchemaBytes,
-                                 .max_depth = limits::kMaxSchemaDepth,
-                                 .max_values = limits::kMaxSchemaValues}));
+  FATHOM_TRY(const ordered_json root, parse_ordered_json(text, source,
+                                                         {.max_bytes = limits::kMaxSchemaBytes,
+                                                          .max_depth = limits::kMaxSchemaDepth,
+                                                          .max_values = limits::kMaxSchemaValues}));
   return SchemaParser(root, source).parse();
 }
 

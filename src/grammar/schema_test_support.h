@@ -29,9 +29,9 @@ class SchemaValidator {
   static bool matches(const std::string& pattern, const std::string& text) {
     int code = 0;
     PCRE2_SIZE offset = 0;
-    pcre2_code* regex = pcre2_compile(
-        reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-        PCRE2_UTF | PCRE2_ALT_BSUX | PCRE2_DOLLAR_ENDONLY, &code, &offset, nullptr);
+    pcre2_code* regex =
+        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                      PCRE2_UTF | PCRE2_ALT_BSUX | PCRE2_DOLLAR_ENDONLY, &code, &offset, nullptr);
     FATHOM_CHECK(regex != nullptr) << pattern << " at " << offset;
     pcre2_match_data* data = pcre2_match_data_create_from_pattern(regex, nullptr);
     const int rc = pcre2_match(regex, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0,
@@ -69,7 +69,10 @@ class SchemaValidator {
     return year > 0 && month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1];
   }
   static bool is_time(const std::string& text) {
-    return matches("^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$", text);
+    return matches(
+        "^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+        "$",
+        text);
   }
   static bool is_ipv6(const std::string& text) {
     // Groups on both sides of at most one "::".
@@ -96,19 +99,24 @@ class SchemaValidator {
     return left >= 0 && right >= 0 && left + right <= 7;
   }
   static bool is_hostname(const std::string& text) {
-    return text.size() <= 253 &&
-           matches("^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$", text);
+    return text.size() <= 253 && matches(
+                                     "^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\\.[A-Za-z0-9]"
+                                     "([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+                                     text);
   }
   static bool is_format(const std::string& name, const std::string& text) {
     if (name == "date") return is_date(text);
     if (name == "time") return is_time(text);
     if (name == "date-time")
-      return text.size() > 11 && is_date(text.substr(0, 10)) && text[10] == 'T' && is_time(text.substr(11));
+      return text.size() > 11 && is_date(text.substr(0, 10)) && text[10] == 'T' &&
+             is_time(text.substr(11));
     if (name == "uuid")
-      return matches("^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$", text);
+      return matches(
+          "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$", text);
     if (name == "ipv4") {
       int parts[4] = {}, used = 0;
-      if (std::sscanf(text.c_str(), "%3d.%3d.%3d.%3d%n", &parts[0], &parts[1], &parts[2], &parts[3], &used) != 4)
+      if (std::sscanf(text.c_str(), "%3d.%3d.%3d.%3d%n", &parts[0], &parts[1], &parts[2], &parts[3],
+                      &used) != 4)
         return false;
       std::string again;
       for (const int part : parts) {
@@ -136,7 +144,8 @@ class SchemaValidator {
       if (!s.contains(keyword)) continue;
       int good = 0;
       for (const json& each : s[keyword]) good += check(v, each, at).empty();
-      if (good == 0 || (good > 1 && keyword[0] == 'o')) return at + ": " + keyword + " " + std::to_string(good);
+      if (good == 0 || (good > 1 && keyword[0] == 'o'))
+        return at + ": " + keyword + " " + std::to_string(good);
     }
     return "";
   }
@@ -148,9 +157,17 @@ class SchemaValidator {
     const double n = v.get<double>();
     if (s.contains("minimum") && n < s["minimum"].get<double>()) return at + ": minimum";
     if (s.contains("maximum") && n > s["maximum"].get<double>()) return at + ": maximum";
-    if (s.contains("exclusiveMinimum") && n <= s["exclusiveMinimum"].get<double>()) return at + ": exclusiveMinimum";
-    if (s.contains("exclusiveMaximum") && n >= s["exclusiveMaximum"].get<double>()) return at + ": exclusiveMaximum";
-    if (s.contains("multipleOf") && std::fmod(n, s["multipleOf"].get<double>()) != 0) return at + ": multipleOf";
+    if (s.contains("exclusiveMinimum") && n <= s["exclusiveMinimum"].get<double>())
+      return at + ": exclusiveMinimum";
+    if (s.contains("exclusiveMaximum") && n >= s["exclusiveMaximum"].get<double>())
+      return at + ": exclusiveMaximum";
+    if (s.contains("multipleOf")) {
+      const bool exact = v.is_number_integer() && s["multipleOf"].is_number_integer();
+      if (exact ? v.get<int64_t>() % s["multipleOf"].get<int64_t>() != 0
+                : std::fmod(n, s["multipleOf"].get<double>()) != 0) {
+        return at + ": multipleOf";
+      }
+    }
     return "";
   }
 

@@ -54,7 +54,7 @@ void Stepper::add(Config config) {
     const Config at = work_.back();
     work_.pop_back();
     if (!seen_.insert(at.key())) continue;
-    if (!grammar_.edges(at.state).empty()) configs_.push_back(at);
+    if (grammar_.is_place(at.state)) configs_.push_back(at);
     for (const StateId to : grammar_.jumps(at.state)) work_.push_back({to, at.stack});
     for (const Call& call : grammar_.calls(at.state)) {
       const StackId stack =

@@ -1,9 +1,9 @@
 // Following a grammar: configurations (a state and the calls it is inside of) and how a byte moves
 // them on.
 //
-// Stacks are linked lists whose nodes are shared: two equal stacks are one number, so configurations
-// compare as two integers. The stack kBase is empty: for a Matcher nothing is below it, for the walk
-// that finds a mask something unknown is. Internal to this folder.
+// Stacks are linked lists whose nodes are shared: two equal stacks are one number, so
+// configurations compare as two integers. The stack kBase is empty: for a Matcher nothing is below
+// it, for the walk that finds a mask something unknown is. Internal to this folder.
 #pragma once
 
 #include <cstdint>
@@ -79,7 +79,7 @@ class Stepper {
   void add(Config config);
   // Adds what is reached from `config` by `byte`.
   void add_after(Config config, uint8_t byte);
-  // Those that a byte or an added token can move on. No two are equal.
+  // The places reached (Grammar::is_place). No two are equal.
   const std::vector<Config>& configs() const { return configs_; }
   // The rule below which nothing is known has ended.
   bool ended() const { return ended_; }

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/limits.h"
+#include "grammar/string_tokens.h"
 
 namespace fathom {
 namespace {
@@ -17,6 +18,9 @@ bool text_needs(int byte) {
 }
 
 }  // namespace
+
+TokenMasker::TokenMasker() = default;
+TokenMasker::~TokenMasker() = default;
 
 Result<std::shared_ptr<const TokenMasker>> TokenMasker::create(const Tokenizer& tokenizer,
                                                                int64_t vocab_size) {
@@ -57,6 +61,7 @@ Result<std::shared_ptr<const TokenMasker>> TokenMasker::create(const Tokenizer& 
   out->add_trie(std::move(added));
   out->nodes_.push_back({.tokens = static_cast<uint32_t>(out->tokens_.size())});
   out->nodes_.shrink_to_fit();
+  out->string_tokens_ = std::make_unique<grammar::StringTokens>(*out);
   return std::shared_ptr<const TokenMasker>(std::move(out));
 }
 
@@ -67,8 +72,8 @@ void TokenMasker::add_trie(std::vector<Entry> entries) {
   std::vector<uint32_t> path;  // the nodes of the last text, root's child first
   std::string_view last;
   for (const Entry& entry : entries) {
-    const auto parts = std::mismatch(last.begin(), last.end(), entry.bytes.begin(),
-                                     entry.bytes.end());
+    const auto parts =
+        std::mismatch(last.begin(), last.end(), entry.bytes.begin(), entry.bytes.end());
     const auto shared = static_cast<std::size_t>(parts.first - last.begin());
     for (; path.size() > shared; path.pop_back())
       nodes_[path.back()].end = static_cast<uint32_t>(nodes_.size());
@@ -104,7 +109,8 @@ int32_t TokenMasker::added_token_at(std::string_view text) const {
 int64_t TokenMasker::memory_bytes() const {
   return static_cast<int64_t>(nodes_.capacity() * sizeof(Node) + tokens_.capacity() * 4 +
                               text_.capacity() + begin_.capacity() * 4 + added_.size() / 8 +
-                              added_by_text_.size() * 48);
+                              added_by_text_.size() * 48) +
+         string_tokens_->memory_bytes();
 }
 
 }  // namespace fathom

@@ -1,9 +1,9 @@
-// TokenMasker: a vocabulary as a trie over the bytes of its tokens, for finding those that a grammar
-// allows next.
+// TokenMasker: a vocabulary as a trie over the bytes of its tokens, for finding those that a
+// grammar allows next.
 //
 // Two tries stand in one list of nodes: the ordinary tokens, and the added ones (special or not),
-// which count as text only where a grammar is in free text. Immutable; built once per tokenizer, and
-// any number of threads may use it. Does not own masks (bound_grammar.h).
+// which count as text only where a grammar is in free text. Immutable; built once per tokenizer,
+// and any number of threads may use it. Does not own masks (bound_grammar.h).
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,10 @@
 
 namespace fathom {
 
+namespace grammar {
+class StringTokens;
+}
+
 class TokenMasker {
  public:
   // Nodes stand in preorder. The children of a node are those of depth + 1 before its `end`.
@@ -28,6 +32,10 @@ class TokenMasker {
     uint16_t depth = 0;   // bytes from the root; 1 for its children
     uint8_t byte = 0;
   };
+
+  TokenMasker(const TokenMasker&) = delete;
+  TokenMasker& operator=(const TokenMasker&) = delete;
+  ~TokenMasker();
 
   // `vocab_size`: the width of masks, at least that of the tokenizer (models pad their output).
   // Copies what it needs. Errors: invalid argument if some byte that text needs has no token of its
@@ -50,10 +58,13 @@ class TokenMasker {
   // The added token with the longest text that begins `text`; -1 if there is none.
   int32_t added_token_at(std::string_view text) const;
 
+  // What the tokens do inside JSON strings.
+  const grammar::StringTokens& string_tokens() const { return *string_tokens_; }
+
   int64_t memory_bytes() const;
 
  private:
-  TokenMasker() = default;
+  TokenMasker();
   struct Entry {
     std::string_view bytes;
     int32_t token;
@@ -69,6 +80,7 @@ class TokenMasker {
   std::vector<bool> added_;
   std::unordered_map<std::string_view, int32_t> added_by_text_;
   std::size_t longest_added_ = 0;
+  std::unique_ptr<grammar::StringTokens> string_tokens_;
 };
 
 }  // namespace fathom

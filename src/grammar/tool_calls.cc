@@ -56,8 +56,8 @@ Status check(const ToolCallSpec& spec) {
     }
   }
   if (spec.choice == ToolCallSpec::Choice::kNamed && !names.contains(spec.named)) {
-    return invalid_argument(fmt::format("{}: the choice is {}, expected the name of a tool", kSource,
-                                        json_preview(json(spec.named))));
+    return invalid_argument(fmt::format("{}: the choice is {}, expected the name of a tool",
+                                        kSource, json_preview(json(spec.named))));
   }
   const std::string trigger = trigger_of(spec.form);
   if (trigger.empty() || !(spec.form.list_begin + spec.form.call_begin).starts_with(trigger)) {
@@ -98,7 +98,8 @@ class ToolCallCompiler {
   }
 
  private:
-  // Anything that does not hold `trigger`, then the trigger: the automaton of Knuth, Morris and Pratt.
+  // Anything that does not hold `trigger`, then the trigger: the automaton of Knuth, Morris and
+  // Pratt.
   void write_free_text(StateId start, const std::string& trigger, StateId behind) {
     std::vector<StateId> states = {start};
     for (std::size_t i = 1; i < trigger.size(); ++i) states.push_back(b_.state());
@@ -145,6 +146,7 @@ class ToolCallCompiler {
       FATHOM_TRY(const SchemaSet schemas, SchemaSet::parse(tool.schema, source));
       SchemaCompiler compiler(b_, text_, schemas, budget_, source);
       b_.call(at, compiler.rule_of({schemas.root(), schemas.any_object()}), to);
+      b_.must_end(at, source + ", whose arguments are an object");
       FATHOM_TRY_STATUS(compiler.compile());
     }
     return {};

@@ -175,8 +175,7 @@ RequestParser::Progress RequestParser::Impl::parse_head(std::string_view bytes) 
   }
   const auto limit = static_cast<std::size_t>(limits_.max_header_bytes);
   // Found and checked once each, however small the pieces are in which the head comes.
-  const std::size_t end =
-      bytes.substr(0, limit + 4).find("\r\n\r\n", scanned_ < 3 ? 0 : scanned_ - 3);
+  const std::size_t end = bytes.substr(0, limit).find("\r\n\r\n", scanned_ < 3 ? 0 : scanned_ - 3);
   const std::string_view text =
       bytes.substr(0, end == std::string_view::npos ? bytes.size() : end + 4);
   progress.error = check_lines(text, scanned_);

@@ -47,7 +47,8 @@ std::string id_from_path(std::string path) {
     if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
   for (char& c : name) {
     c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '_' && c != '-') c = '-';
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '_' && c != '-')
+      c = '-';
   }
   return name.substr(0, 64);
 }
@@ -68,8 +69,8 @@ ServedEngineOptions engine_options(const ModelConfig& m) {
 
 std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& size) {
   std::error_code ec;
-  std::vector<std::string> command{
-      std::filesystem::read_symlink("/proc/self/exe", ec).string(), "worker", m.path};
+  std::vector<std::string> command{std::filesystem::read_symlink("/proc/self/exe", ec).string(),
+                                   "worker", m.path};
   const auto add = [&](const char* flag, const std::string& value) {
     command.insert(command.end(), {flag, value});
   };
@@ -209,20 +210,19 @@ Status run(const Options& options) {
                    .metrics_open = config.metrics_open};
   Router router;
   add_routes(router, deps);
-  Listener listener(
-      io, {.pipeline = {.router = &router,
-                        .authenticator = authenticator.get(),
-                        .quota = quota.get(),
-                        .cors_origins = config.cors_origins},
-           .limits = config.http,
-           .insecure = config.insecure,
-           .on_access =
-               [&](const AccessRecord& record) {
-                 log_access(*log, record);
-                 http_metrics.count(record);
-               },
-           .on_handler_error =
-               [&](const std::string& what) { log->write(LogLevel::kError, what); }});
+  Listener listener(io, {.pipeline = {.router = &router,
+                                      .authenticator = authenticator.get(),
+                                      .quota = quota.get(),
+                                      .cors_origins = config.cors_origins},
+                         .limits = config.http,
+                         .insecure = config.insecure,
+                         .on_access =
+                             [&](const AccessRecord& record) {
+                               log_access(*log, record);
+                               http_metrics.count(record);
+                             },
+                         .on_handler_error =
+                             [&](const std::string& what) { log->write(LogLevel::kError, what); }});
   http_metrics.show(listener);
   deps.complete_status = [&](nlohmann::json& status) {
     const Listener::Stats s = listener.stats();

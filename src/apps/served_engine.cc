@@ -36,7 +36,8 @@ class GrammarConstraint final : public TokenConstraint {
     if (started_) {
       matcher_.accept(token);
     } else {
-      started_ = std::find(starts_after_.begin(), starts_after_.end(), token) != starts_after_.end();
+      started_ =
+          std::find(starts_after_.begin(), starts_after_.end(), token) != starts_after_.end();
     }
   }
 
@@ -59,10 +60,9 @@ ConstraintFactory constraints_of(const LoadedModel& loaded) {
   std::vector<int32_t> stops(loaded.files.eos_token_ids.begin(), loaded.files.eos_token_ids.end());
   return [shared, tokenizer, vocab,
           stops](const ConstraintSpec& spec) -> Result<std::unique_ptr<TokenConstraint>> {
-    const auto kind = spec.kind == ConstraintSpec::Kind::kJsonObject ? ConstraintKind::kJsonObject
-                      : spec.kind == ConstraintSpec::Kind::kJsonSchema
-                          ? ConstraintKind::kJsonSchema
-                          : ConstraintKind::kToolCalls;
+    const auto kind = spec.kind == ConstraintSpec::Kind::kJsonObject   ? ConstraintKind::kJsonObject
+                      : spec.kind == ConstraintSpec::Kind::kJsonSchema ? ConstraintKind::kJsonSchema
+                                                                       : ConstraintKind::kToolCalls;
     FATHOM_TRY(auto grammar, shared->grammars.get(kind, spec.text));
     if (shared->masker == nullptr) {
       FATHOM_TRY(shared->masker, TokenMasker::create(*tokenizer, vocab));
@@ -104,16 +104,15 @@ std::string model_hash(const ModelFiles& files, const ComputeFlags& compute) {
 
 CacheSize cache_size(const ServedEngineOptions& o, const Model& model) {
   const ComputeFlags& c = o.compute;
-  const int64_t bytes = std::max<int64_t>(
-      kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1);
+  const int64_t bytes =
+      std::max<int64_t>(kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1);
   const int64_t room = std::max(available_memory() / 4 / bytes / kDefaultPageTokens, int64_t{1}) *
                        kDefaultPageTokens;
   CacheSize size;
   size.context_tokens = o.context_tokens > 0 ? o.context_tokens : model.info().max_context_tokens;
-  size.cache_tokens = o.cache_tokens > 0
-                          ? o.cache_tokens
-                          : std::min(size.context_tokens * o.max_running,
-                                     std::max(room, o.context_tokens));
+  size.cache_tokens = o.cache_tokens > 0 ? o.cache_tokens
+                                         : std::min(size.context_tokens * o.max_running,
+                                                    std::max(room, o.context_tokens));
   size.context_tokens = std::min(size.context_tokens, size.cache_tokens);
   return size;
 }

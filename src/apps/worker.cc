@@ -18,16 +18,16 @@ struct Options {
 Status run(const Options& o) {
   // Without its front a worker is of no use.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() == 1) return Error{ErrorCode::kUnavailable, "the server that started this is gone"};
+  if (::getppid() == 1)
+    return Error{ErrorCode::kUnavailable, "the server that started this is gone"};
   FATHOM_TRY(const auto served, load_served_engine(o.engine));
-  return worker::serve_worker(
-      {.socket = o.socket,
-       .fingerprint = served->fingerprint,
-       .progress = &served->progress->count(),
-       // The front gave us its memory as files 3, 4, …
-       .make_engine = [&](uint32_t memory) {
-         return make_engine(*served, static_cast<int>(3 + memory));
-       }});
+  return worker::serve_worker({.socket = o.socket,
+                               .fingerprint = served->fingerprint,
+                               .progress = &served->progress->count(),
+                               // The front gave us its memory as files 3, 4, …
+                               .make_engine = [&](uint32_t memory) {
+                                 return make_engine(*served, static_cast<int>(3 + memory));
+                               }});
 }
 
 }  // namespace
@@ -35,7 +35,8 @@ Status run(const Options& o) {
 Action add_worker(CLI::App& program, CLI::App*& command) {
   command = program.add_subcommand("worker", "An engine process of fathom serve, which starts it");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->engine.model, "Model directory, file or bundled name")->required();
+  command->add_option("MODEL", o->engine.model, "Model directory, file or bundled name")
+      ->required();
   command->add_option("--socket", o->socket, "Unix socket to serve on")->required();
   command->add_option("--context", o->engine.context_tokens, "Longest prompt and answer together")
       ->check(CLI::Range(int64_t{0}, limits::kMaxContextTokens));

@@ -62,10 +62,10 @@ inline constexpr int kMaxPatternDepth = 100;
 inline constexpr int64_t kMaxPatternStates = 20'000;
 inline constexpr int64_t kMaxPatternWork = 4'000'000;  // of all patterns of a grammar together
 inline constexpr int64_t kMaxToolCallsBytes = int64_t{8} << 20;
-inline constexpr int64_t kMaxMatcherStacks = 2048;  // ways to read one answer
-inline constexpr int64_t kMaxMatcherRollback = 256;  // tokens
+inline constexpr int64_t kMaxMatcherStacks = 2048;                // ways to read one answer
+inline constexpr int64_t kMaxMatcherRollback = 256;               // tokens
 inline constexpr int64_t kMaxMaskCacheBytes = int64_t{64} << 20;  // of one grammar
-inline constexpr int64_t kMaxTrieTokenBytes = 1024;  // a longer token is never allowed
+inline constexpr int64_t kMaxTrieTokenBytes = 1024;               // a longer token is never allowed
 
 // Chat and requests.
 inline constexpr int64_t kMaxMessages = 100'000;

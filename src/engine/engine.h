@@ -28,10 +28,10 @@ struct EngineOptions {
   int64_t cache_tokens = 0;
   // Tokens that one sequence may have. 0 = cache_tokens.
   int64_t context_tokens = 0;
-  int64_t max_sequences = 64;      // computed at once
+  int64_t max_sequences = 64;       // computed at once
   int64_t max_waiting = INT64_MAX;  // more are refused
-  int64_t max_batch_tokens = 512;  // rows of a step
-  int64_t prefill_chunk = 512;     // prompt rows of one sequence in a step
+  int64_t max_batch_tokens = 512;   // rows of a step
+  int64_t prefill_chunk = 512;      // prompt rows of one sequence in a step
   int64_t page_tokens = kDefaultPageTokens;
   DType kv_type = DType::kF32;  // of the cache
   bool prefix_cache = true;
@@ -39,7 +39,7 @@ struct EngineOptions {
   // run: with more, the rows cost more than they save. 0 = never.
   int64_t speculate_up_to = 4;
   std::optional<SharedKvMemory> shared_memory;  // for the cache; what is in it is used
-  ConstraintFactory constraints;  // none: requests with a constraint are refused
+  ConstraintFactory constraints;                // none: requests with a constraint are refused
 };
 
 // Counters grow for the engine's life; the others are of the moment.

@@ -1,5 +1,5 @@
-// Tests of the engine's thread: that tickets keep requests apart, and that refusals, cancellations and
-// the end come out as promised.
+// Tests of the engine's thread: that tickets keep requests apart, and that refusals, cancellations
+// and the end come out as promised.
 #include "engine/engine_loop.h"
 
 #include <gmock/gmock.h>

@@ -57,8 +57,7 @@ void Engine::admit() {
     Sequence* const s = waiting_.next();
     if (s == nullptr) return;
     match_prefix(*s);
-    const int64_t missing =
-        cache_->pages_for(s->size()) - static_cast<int64_t>(s->pages.size());
+    const int64_t missing = cache_->pages_for(s->size()) - static_cast<int64_t>(s->pages.size());
     if (!make_room(missing + running())) {
       // Alone, it always fits (submit saw to that).
       release(*s);

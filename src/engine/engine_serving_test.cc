@@ -39,7 +39,8 @@ class HashModel : public Model {
     info_.mtp_layers = mtp ? 1 : 0;
   }
   std::vector<KvLayerSpec> kv_layers() const override {
-    return info_.mtp_layers > 0 ? std::vector<KvLayerSpec>{{2}, {1}} : std::vector<KvLayerSpec>{{2}};
+    return info_.mtp_layers > 0 ? std::vector<KvLayerSpec>{{2}, {1}}
+                                : std::vector<KvLayerSpec>{{2}};
   }
   TensorView forward(const ModelContext& context, const Step& step) const override {
     const auto rows = static_cast<int64_t>(step.token_ids.size());
@@ -130,7 +131,8 @@ class ServingTest : public testing::Test {
   }
   static std::vector<int32_t> numbers(int64_t count, int32_t first) {
     std::vector<int32_t> out;
-    for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>((first + 7 * i) % kVocab));
+    for (int64_t i = 0; i < count; ++i)
+      out.push_back(static_cast<int32_t>((first + 7 * i) % kVocab));
     return out;
   }
 
@@ -314,7 +316,8 @@ TEST_F(ServingTest, DraftsChangeNoToken) {
 TEST_F(ServingTest, AcceptedDraftsSaveSteps) {
   const auto steps = [&](int64_t speculate_up_to) {
     const auto e = engine({.speculate_up_to = speculate_up_to}, true);
-    EXPECT_TRUE(e->submit({.prompt = {1, 2, 3}, .sampling = {.temperature = 0}, .max_tokens = 100}));
+    EXPECT_TRUE(
+        e->submit({.prompt = {1, 2, 3}, .sampling = {.temperature = 0}, .max_tokens = 100}));
     std::vector<TokenEvent> events;
     int count = 0;
     while (e->step(events)) ++count;
@@ -326,8 +329,7 @@ TEST_F(ServingTest, AcceptedDraftsSaveSteps) {
 
 TEST_F(ServingTest, SpeculationStopsWhereTooManyRun) {
   const auto e = engine({.speculate_up_to = 2}, true);
-  for (int i = 0; i < 3; ++i)
-    ASSERT_TRUE(e->submit({.prompt = numbers(4, i), .max_tokens = 10}));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(e->submit({.prompt = numbers(4, i), .max_tokens = 10}));
   run(*e);
   EXPECT_EQ(e->stats().drafted, 0);
 }
@@ -417,7 +419,8 @@ class Stairs : public TokenConstraint {
  public:
   void mask(std::span<float> logits) override {
     for (std::size_t i = 0; i < logits.size(); ++i)
-      if (i != (last_ + 1) % logits.size() && i != (last_ + 2) % logits.size()) logits[i] = -INFINITY;
+      if (i != (last_ + 1) % logits.size() && i != (last_ + 2) % logits.size())
+        logits[i] = -INFINITY;
   }
   void accept(int32_t token) override { last_ = static_cast<std::size_t>(token); }
 

@@ -88,8 +88,7 @@ bool Engine::sample_row(Sequence& s, std::span<float> logits, std::vector<TokenE
                    .cached_tokens = s.cached_tokens};
   const Request& r = s.request;
   if (s.constraint != nullptr) s.constraint->mask(logits);
-  auto sampled =
-      sampler_.sample(logits, r.sampling, r.prompt, s.answer, s.size(), r.top_logprobs);
+  auto sampled = sampler_.sample(logits, r.sampling, r.prompt, s.answer, s.size(), r.top_logprobs);
   if (!sampled) {
     event.finish = FinishReason::kError;
     event.error = sampled.error().message;

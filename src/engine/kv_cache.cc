@@ -20,8 +20,7 @@ int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
 void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
 
 Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens, DType type,
-                                const SharedKvMemory* shared) {
+                                int64_t page_tokens, DType type, const SharedKvMemory* shared) {
   FATHOM_CHECK(capacity_tokens > 0 && page_tokens > 0) << capacity_tokens << " " << page_tokens;
   if ((capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
     return resource_limit(fmt::format("a cache of {} tokens is too large, expected at most {}",
@@ -52,9 +51,9 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
   if (shared != nullptr) {
     layout.identity = fmt::format("{}/{}", shared->identity, dtype_name(type));
     layout.covered_bytes =
-        page_tokens * kv_bytes_per_token(layers.first(layers.size() - static_cast<std::size_t>(
-                                                                          shared->uncovered_layers)),
-                                         type);
+        page_tokens *
+        kv_bytes_per_token(
+            layers.first(layers.size() - static_cast<std::size_t>(shared->uncovered_layers)), type);
     front = PageDirectory::bytes(layout);
     bytes += front;
     if (::ftruncate(shared->fd, bytes) != 0) {
@@ -62,10 +61,10 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t cap
                                         bytes, std::strerror(errno)));
     }
   }
-  void* p = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
-                   shared != nullptr ? MAP_SHARED | MAP_NORESERVE
-                                     : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   shared != nullptr ? shared->fd : -1, 0);
+  void* p = ::mmap(
+      nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+      shared != nullptr ? MAP_SHARED | MAP_NORESERVE : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+      shared != nullptr ? shared->fd : -1, 0);
   if (p == MAP_FAILED) {
     return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
                                       capacity_tokens, std::strerror(errno)));

@@ -1,5 +1,5 @@
-// KvCache: the paged cache of keys and values. Owns the memory, the list of free pages and who holds
-// which.
+// KvCache: the paged cache of keys and values. Owns the memory, the list of free pages and who
+// holds which.
 //
 // A page holds page_tokens consecutive tokens of one sequence for ALL layers, so a sequence has one
 // page table. Which layer keeps what is the model's word (KvLayerSpec); pages know nothing about
@@ -23,8 +23,8 @@ inline constexpr int64_t kDefaultPageTokens = 64;
 
 // Memory that outlives this process, for another one to go on with.
 struct SharedKvMemory {
-  int fd = -1;           // of a memfd; this process's to use, not to close
-  std::string identity;  // what the rows depend on: the model, its types, the kernels
+  int fd = -1;                   // of a memfd; this process's to use, not to close
+  std::string identity;          // what the rows depend on: the model, its types, the kernels
   int64_t uncovered_layers = 0;  // the last ones, of an MTP module (page_directory.h)
 };
 

@@ -76,8 +76,8 @@ PageDirectory::Entry& PageDirectory::entry(int32_t page) const {
 }
 
 uint64_t PageDirectory::checksum(int32_t page) const {
-  return checksum64({pages_ + page * layout_.page_bytes,
-                     static_cast<std::size_t>(layout_.covered_bytes)});
+  return checksum64(
+      {pages_ + page * layout_.page_bytes, static_cast<std::size_t>(layout_.covered_bytes)});
 }
 
 PageDirectory::PageDirectory(std::byte* memory, const Layout& layout)

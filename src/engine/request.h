@@ -47,7 +47,7 @@ enum class FinishReason : uint8_t {
 // One token of one request, or its end by an error (then there is no token).
 struct TokenEvent {
   uint64_t request_id = 0;
-  int64_t index = 0;  // 0 = first token of the answer
+  int64_t index = 0;          // 0 = first token of the answer
   int64_t cached_tokens = 0;  // of the prompt, that were found in the cache
   SampledToken sampled;
   std::optional<FinishReason> finish;

@@ -22,12 +22,12 @@ struct Sequence {
   // The cache. `computed` tokens have their rows; the pages cover them and those being scheduled.
   std::vector<int32_t> pages;
   int64_t computed = 0;
-  int64_t cached_pages = 0;                         // of `pages`, that the prefix cache knows
+  int64_t cached_pages = 0;                            // of `pages`, that the prefix cache knows
   PrefixCache::Node last_node = PrefixCache::kNoNode;  // of the last of them
   int64_t cached_tokens = -1;  // of the prompt, found in the cache when it first started; −1 before
 
   // The step being built.
-  int64_t scheduled = 0;    // rows, a drafted one included
+  int64_t scheduled = 0;                              // rows, a drafted one included
   PositionClass step_class = PositionClass::kPrompt;  // of these rows
   int64_t logits_row = -1;  // the first row that a token is drawn from; −1: none
 
@@ -39,9 +39,8 @@ struct Sequence {
   int64_t size() const { return prompt_size() + static_cast<int64_t>(answer.size()); }
   bool done() const { return id == 0; }
   int32_t token(int64_t position) const {
-    return position < prompt_size()
-               ? request.prompt[static_cast<std::size_t>(position)]
-               : answer[static_cast<std::size_t>(position - prompt_size())];
+    return position < prompt_size() ? request.prompt[static_cast<std::size_t>(position)]
+                                    : answer[static_cast<std::size_t>(position - prompt_size())];
   }
   // The next tokens to compute, all of one position class.
   std::span<const int32_t> pending() const {

@@ -1,10 +1,10 @@
 // BoundGrammar: a grammar with one vocabulary: which added tokens its literals ask for, and the
 // masks found so far.
 //
-// A mask depends on a state and on as many of the returns below it as its tokens can leave. So masks
-// are cached in chains: first for the state alone, then, while some token leaves what is known, for
-// one return more. In a free string, say, the first link is shared by every string of the grammar.
-// The cache is bounded by kMaxMaskCacheBytes; when full it starts anew.
+// A mask depends on a state and on as many of the returns below it as its tokens can leave. So
+// masks are cached in chains: first for the state alone, then, while some token leaves what is
+// known, for one return more. In a free string, say, the first link is shared by every string of
+// the grammar. The cache is bounded by kMaxMaskCacheBytes; when full it starts anew.
 //
 // Any number of threads. Internal to this folder; kept by Grammar.
 #pragma once
@@ -38,8 +38,8 @@ class BoundGrammar {
 
  private:
   struct Mask {
-    uint64_t id = 0;  // never given twice
-    std::vector<uint64_t> bits;   // or, if few tokens are allowed:
+    uint64_t id = 0;             // never given twice
+    std::vector<uint64_t> bits;  // or, if few tokens are allowed:
     std::vector<int32_t> tokens;
     std::vector<uint32_t> exits;
   };

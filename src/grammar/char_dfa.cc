@@ -83,9 +83,8 @@ bool CharDfa::accepts(std::string_view text) const {
     const char32_t c = utf8_decode(text, i, length);
     i += length;
     const auto& edges = states[at].edges;
-    const auto edge = std::find_if(edges.begin(), edges.end(), [c](const Edge& e) {
-      return e.first <= c && c <= e.last;
-    });
+    const auto edge = std::find_if(edges.begin(), edges.end(),
+                                   [c](const Edge& e) { return e.first <= c && c <= e.last; });
     if (edge == edges.end()) return false;
     at = edge->to;
   }

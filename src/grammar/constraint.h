@@ -1,5 +1,5 @@
-// What the engine's ConstraintSpec asks for, compiled; and a cache, for clients send the same schema
-// again and again.
+// What the engine's ConstraintSpec asks for, compiled; and a cache, for clients send the same
+// schema again and again.
 #pragma once
 
 #include <cstdint>

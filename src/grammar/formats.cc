@@ -57,11 +57,11 @@ std::string email() {
 
 std::string duration() {
   const std::string n = "[0-9]{1,9}";
-  const std::string time = "T(?:" + n + "H(?:" + n + "M(?:" + n + "S)?)?|" + n + "M(?:" + n +
-                           "S)?|" + n + "S)";
+  const std::string time =
+      "T(?:" + n + "H(?:" + n + "M(?:" + n + "S)?)?|" + n + "M(?:" + n + "S)?|" + n + "S)";
   const std::string day = n + "D";
-  const std::string date = "(?:" + n + "Y(?:" + n + "M(?:" + day + ")?)?|" + n + "M(?:" + day +
-                           ")?|" + day + ")";
+  const std::string date =
+      "(?:" + n + "Y(?:" + n + "M(?:" + day + ")?)?|" + n + "M(?:" + day + ")?|" + day + ")";
   return "P(?:" + date + "(?:" + time + ")?|" + time + "|" + n + "W)";
 }
 

@@ -1,7 +1,8 @@
 // The "format" of strings: patterns for those that can be enforced.
 //
 // Narrower than the standards where validators differ (years have four digits and do not begin with
-// 0, no leap seconds, hosts are ASCII) and where length must end somewhere. Internal to this folder.
+// 0, no leap seconds, hosts are ASCII) and where length must end somewhere. Internal to this
+// folder.
 #pragma once
 
 #include <string_view>

@@ -1,9 +1,9 @@
 // Grammars for JSON answers: any object, or what a JSON schema asks for.
 //
-// Every text that such a grammar accepts is JSON and valid by the schema (draft 2020-12): what cannot
-// be enforced is an error that names it by path, never ignored. Enforced are type (lists too),
-// nullable, enum, const, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf (integers),
-// minLength, maxLength, pattern (pattern.h), format (formats.h), properties, required,
+// Every text that such a grammar accepts is JSON and valid by the schema (draft 2020-12): what
+// cannot be enforced is an error that names it by path, never ignored. Enforced are type (lists
+// too), nullable, enum, const, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
+// (integers), minLength, maxLength, pattern (pattern.h), format (formats.h), properties, required,
 // additionalProperties, patternProperties, minProperties (1, or at most as many as are required),
 // maxProperties (closed objects with no more properties than that), items, prefixItems, minItems,
 // maxItems, allOf, anyOf, oneOf (whose options exclude each other evidently) and $ref within the

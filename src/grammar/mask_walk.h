@@ -1,8 +1,9 @@
 // MaskWalk: which tokens a grammar allows from one state, found by walking the vocabulary's trie.
 //
 // What stands below the state's own rule is not known here. A token that leaves the rule is allowed
-// up to that point, and the trie's node where it left is kept: resume() goes on from such nodes once
-// it is known where the rule returns to. So the larger part of the work depends on the state alone.
+// up to that point, and the trie's node where it left is kept: resume() goes on from such nodes
+// once it is known where the rule returns to. So the larger part of the work depends on the state
+// alone.
 //
 // Sets of configurations are numbered and their moves remembered, so a walk is mostly one look-up a
 // node. Internal to this folder; for one thread.

@@ -35,9 +35,8 @@ Matcher::Matcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const T
 void Matcher::push(std::span<const Config> configs, bool ended) {
   const std::size_t count =
       std::min(configs.size(), static_cast<std::size_t>(limits::kMaxMatcherStacks));
-  history_.push_back({.begin = dropped_ + configs_.size(),
-                      .count = static_cast<uint32_t>(count),
-                      .ended = ended});
+  history_.push_back(
+      {.begin = dropped_ + configs_.size(), .count = static_cast<uint32_t>(count), .ended = ended});
   configs_.insert(configs_.end(), configs.begin(), configs.begin() + static_cast<int64_t>(count));
   // Trimmed by halves, so that a token costs no move of the whole list.
   constexpr auto kKept = static_cast<std::size_t>(limits::kMaxMatcherRollback) + 1;

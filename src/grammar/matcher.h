@@ -5,9 +5,10 @@
 //   matcher.accept(token);     // false, and nothing changes, if the mask does not hold it
 //
 // Stop tokens are allowed exactly when the answer may end; when it can only end, nothing else is.
-// Copies are cheap and independent; rollback takes tokens back (both for speculative decoding). Masks
-// are shared through the grammar. Deterministic: the same tokens give the same masks, whatever else
-// ran. For one thread at a time; matchers of one grammar may run on different threads.
+// Copies are cheap and independent; rollback takes tokens back (both for speculative decoding).
+// Masks are shared through the grammar. Deterministic: the same tokens give the same masks,
+// whatever else ran. For one thread at a time; matchers of one grammar may run on different
+// threads.
 //
 // An ambiguous grammar may allow several readings of one text. At most kMaxMatcherStacks are
 // followed, the first ones: more can then be written than is allowed here, never less.

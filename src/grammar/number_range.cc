@@ -110,7 +110,8 @@ class Digits {
         Place next = place;
         next.zero = place.digits == 0 && digit == '0';
         next.low = step(place.low, range_.low.value.whole, place.digits, digit);
-        if (range_.high) next.high = step(place.high, range_.high->value.whole, place.digits, digit);
+        if (range_.high)
+          next.high = step(place.high, range_.high->value.whole, place.digits, digit);
         next.rest = (place.rest * 10 + (digit - '0')) % range_.multiple_of;
         ++next.digits;
         b_.edge(from, digit, state_of(next));

@@ -1,8 +1,8 @@
 // Numbers within bounds, as automata over their digits.
 //
-// Exact in decimal: no bound is rounded. Numbers that are no integers have at most 15 digits in all,
-// so that a reader's conversion to double keeps them on the right side of a bound; bounded numbers
-// are written without an exponent. Internal to this folder.
+// Exact in decimal: no bound is rounded. Numbers that are no integers have at most 15 digits in
+// all, so that a reader's conversion to double keeps them on the right side of a bound; bounded
+// numbers are written without an exponent. Internal to this folder.
 #pragma once
 
 #include <cstdint>

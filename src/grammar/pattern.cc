@@ -35,9 +35,7 @@ class NfaBuilder {
     return static_cast<uint32_t>(nfa_.states.size() - 1);
   }
   void jump(uint32_t from, uint32_t to) { nfa_.states[from].jumps.push_back(to); }
-  bool full() const {
-    return static_cast<int64_t>(nfa_.states.size()) > limits::kMaxPatternStates;
-  }
+  bool full() const { return static_cast<int64_t>(nfa_.states.size()) > limits::kMaxPatternStates; }
 
   // From `from` on; the state behind the node.
   uint32_t build(uint32_t node_index, uint32_t from) {
@@ -103,7 +101,7 @@ class NfaBuilder {
 
 // Characters that no class of the pattern tells apart.
 struct Alphabet {
-  std::vector<CharRange> parts;              // ascending
+  std::vector<CharRange> parts;                 // ascending
   std::vector<std::vector<uint32_t>> parts_of;  // of each class
 };
 

@@ -5,8 +5,8 @@
 // references, \b, \p) is an error that names it.
 //
 // Dialects differ in what \d, \w, \s and "." mean beyond ASCII. Strings must match in all of them:
-// kNarrow reads these as the least that any dialect means, kWide as the most (for keys that must not
-// match a pattern).
+// kNarrow reads these as the least that any dialect means, kWide as the most (for keys that must
+// not match a pattern).
 //
 // Internal to this folder.
 #pragma once

@@ -136,9 +136,10 @@ Status SchemaCompiler::count_properties(const Goal& nodes, Object& out) const {
     const Schema& s = schemas_[id];
     if (s.min_properties > 0 && required == 0) out.may_be_empty = false;
     if (s.min_properties > std::max<int64_t>(required, 1)) {
-      return bad(id, fmt::format("minProperties is {}, expected at most 1 or the number of required "
-                                 "properties; more cannot be enforced",
-                                 s.min_properties));
+      return bad(id,
+                 fmt::format("minProperties is {}, expected at most 1 or the number of required "
+                             "properties; more cannot be enforced",
+                             s.min_properties));
     }
     if (s.max_properties < 0) continue;
     if (s.max_properties == 0 && required == 0) {
@@ -153,9 +154,9 @@ Status SchemaCompiler::count_properties(const Goal& nodes, Object& out) const {
   return {};
 }
 
-// Before the i-th member three states matter: `fresh`, where none was written so far, `next`, behind
-// a comma, and `here`, which both reach and where it is written. A member that may be left out lets
-// both pass it by.
+// Before the i-th member three states matter: `fresh`, where none was written so far, `next`,
+// behind a comma, and `here`, which both reach and where it is written. A member that may be left
+// out lets both pass it by.
 void SchemaCompiler::write_members(const Object& object, StateId start) {
   const std::size_t count = object.members.size();
   const StateId open = b_.state();

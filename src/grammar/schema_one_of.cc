@@ -77,9 +77,8 @@ class Disjointness {
   const std::vector<std::string>* scalars_of(const std::vector<SchemaId>& nodes) const {
     for (const SchemaId id : nodes) {
       const auto& values = schemas_[id].values;
-      if (values && std::all_of(values->begin(), values->end(), [](const std::string& v) {
-            return v[0] != '{' && v[0] != '[';
-          })) {
+      if (values && std::all_of(values->begin(), values->end(),
+                                [](const std::string& v) { return v[0] != '{' && v[0] != '['; })) {
         return &*values;
       }
     }
@@ -159,10 +158,10 @@ Status check_one_of(const SchemaSet& schemas, const std::vector<SchemaId>& optio
   for (std::size_t i = 0; i < options.size(); ++i) {
     for (std::size_t j = i + 1; j < options.size(); ++j) {
       if (disjointness.evident(options[i], options[j])) continue;
-      return invalid_argument(
-          fmt::format("{}: options {} and {} may both hold, expected options that exclude each other "
-                      "by type, by value or by a required property; use anyOf",
-                      where, i, j));
+      return invalid_argument(fmt::format(
+          "{}: options {} and {} may both hold, expected options that exclude each other "
+          "by type, by value or by a required property; use anyOf",
+          where, i, j));
     }
   }
   return {};

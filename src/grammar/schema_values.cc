@@ -1,5 +1,5 @@
-// enum and const: fixed values. Scalars share their beginnings in a trie, so that a thousand of them
-// are still one reading of the text.
+// enum and const: fixed values. Scalars share their beginnings in a trie, so that a thousand of
+// them are still one reading of the text.
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -50,14 +50,16 @@ Result<bool> SchemaCompiler::satisfies(const ordered_json& value, const Goal& no
     } else if (value.is_object()) {
       if (!s.properties.empty() || !s.pattern_properties.empty() || !s.required.empty() ||
           s.additional || s.min_properties > 0 || s.max_properties >= 0) {
-        return bad(id, "an object in enum or const meets other keywords for objects, expected "
-                       "either the one or the others");
+        return bad(id,
+                   "an object in enum or const meets other keywords for objects, expected "
+                   "either the one or the others");
       }
     } else if (value.is_array()) {
       if (!s.prefix_items.empty() || s.items || s.min_items > 0 || s.max_items >= 0 ||
           s.unique_items) {
-        return bad(id, "an array in enum or const meets other keywords for arrays, expected either "
-                       "the one or the others");
+        return bad(id,
+                   "an array in enum or const meets other keywords for arrays, expected either "
+                   "the one or the others");
       }
     }
   }

@@ -119,10 +119,11 @@ class RandomSchema {
   json make() {
     json root = schema(0);
     if (root.is_boolean()) root = json::object();
-    root["$defs"] = {{"leaf", scalar()},
-                     {"list", {{"type", "array"}, {"items", {{"$ref", "#/$defs/tree"}}}, {"maxItems", 3}}},
-                     {"tree",
-                      {{"anyOf", json::array({{{"$ref", "#/$defs/leaf"}}, {{"$ref", "#/$defs/list"}}})}}}};
+    root["$defs"] = {
+        {"leaf", scalar()},
+        {"list", {{"type", "array"}, {"items", {{"$ref", "#/$defs/tree"}}}, {"maxItems", 3}}},
+        {"tree",
+         {{"anyOf", json::array({{{"$ref", "#/$defs/leaf"}}, {{"$ref", "#/$defs/list"}}})}}}};
     return root;
   }
 
@@ -130,7 +131,8 @@ class RandomSchema {
   uint64_t pick(uint64_t n) { return random_() % n; }
   bool chance(int percent) { return static_cast<int>(pick(100)) < percent; }
   std::string name() {
-    static const char* const kNames[] = {"a", "b", "ab", "abc", "id", "na\"me", "ключ", "x y", "", "value"};
+    static const char* const kNames[] = {"a",      "b",    "ab",  "abc", "id",
+                                         "na\"me", "ключ", "x y", "",    "value"};
     return kNames[pick(10)];
   }
 
@@ -138,7 +140,8 @@ class RandomSchema {
     json s = {{"type", chance(50) ? "integer" : "number"}};
     const int low = static_cast<int>(pick(2000)) - 1000;
     const bool fine = s["type"] == "number" && chance(50);
-    if (chance(50)) s[chance(50) ? "minimum" : "exclusiveMinimum"] = fine ? json(low / 8.0) : json(low);
+    if (chance(50))
+      s[chance(50) ? "minimum" : "exclusiveMinimum"] = fine ? json(low / 8.0) : json(low);
     if (chance(50))
       s[chance(50) ? "maximum" : "exclusiveMaximum"] =
           fine ? json((low + 900) / 8.0) : json(low + static_cast<int>(pick(900)) + 2);
@@ -146,10 +149,11 @@ class RandomSchema {
     return s;
   }
   json string() {
-    static const char* const kPatterns[] = {"^a",        "b$",           "^[a-f0-9]{2,6}$", "x|y+z",
-                                            "^(ab?)+$",  "[0-9]{3}",     "^[^x]*$",         "^\\S+@\\S+$",
-                                            "^$|^[A-Z]", "(foo|bar){1,2}"};
-    static const char* const kFormats[] = {"date", "time", "date-time", "uuid", "ipv4", "ipv6", "email", "hostname", "uri"};
+    static const char* const kPatterns[] = {
+        "^a",       "b$",      "^[a-f0-9]{2,6}$", "x|y+z",     "^(ab?)+$",
+        "[0-9]{3}", "^[^x]*$", "^\\S+@\\S+$",     "^$|^[A-Z]", "(foo|bar){1,2}"};
+    static const char* const kFormats[] = {"date", "time",  "date-time", "uuid", "ipv4",
+                                           "ipv6", "email", "hostname",  "uri"};
     json s = {{"type", "string"}};
     if (chance(40)) {
       s["pattern"] = kPatterns[pick(10)];
@@ -231,7 +235,8 @@ TEST(SchemaWalk, RandomSchemas) {
     if (const auto grammar = compile_json_schema(schema); !grammar) {
       ++refused;
       ASSERT_NE(grammar.error().message.find("no finite text"), std::string::npos)
-          << grammar.error().message << "\n" << schema;
+          << grammar.error().message << "\n"
+          << schema;
       continue;
     }
     expect_valid_walks(schema, random, 3);

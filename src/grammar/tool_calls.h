@@ -1,14 +1,14 @@
 // Grammars for answers that call tools.
 //
 // A call is written list_begin (call_begin NAME name_end ARGUMENTS call_end), between_calls between
-// two of them, list_end; these are the literal texts of a model family's form, tags spelled out. Where
-// the vocabulary has an added token of a tag's text, that token is the one way to write it.
+// two of them, list_end; these are the literal texts of a model family's form, tags spelled out.
+// Where the vocabulary has an added token of a tag's text, that token is the one way to write it.
 // ARGUMENTS is a JSON object: one that satisfies the tool's schema if the tool is strict.
 //
 // With Choice::kAuto the answer is free text until `trigger` appears, and then a list of calls; the
 // answer ends with the list. Otherwise it is a list from the first character on, behind at most two
-// newlines. Owns this description and its JSON text, in which it travels to the engine; the families'
-// forms are chat/'s.
+// newlines. Owns this description and its JSON text, in which it travels to the engine; the
+// families' forms are chat/'s.
 #pragma once
 
 #include <memory>
@@ -29,14 +29,14 @@ struct ToolCallForm {
   std::string call_end;    // e.g. \n```<｜tool▁call▁end｜>
   std::string between_calls;
   std::string list_end;  // e.g. <｜tool▁calls▁end｜>
-  // What free text cannot hold without opening a list: a beginning of list_begin + call_begin. Empty:
-  // list_begin, or without one, call_begin up to its first white space.
+  // What free text cannot hold without opening a list: a beginning of list_begin + call_begin.
+  // Empty: list_begin, or without one, call_begin up to its first white space.
   std::string trigger;
 };
 
 struct ToolDefinition {
-  std::string name;    // no white space, quotes, backslash, "`" or "<"
-  std::string schema;  // JSON text; empty: any object
+  std::string name;     // no white space, quotes, backslash, "`" or "<"
+  std::string schema;   // JSON text; empty: any object
   bool strict = false;  // otherwise the schema is not enforced, only that there is an object
 };
 

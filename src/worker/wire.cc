@@ -92,9 +92,8 @@ void to_message(const LoopEvent& e, v1::Event& out) {
 }
 
 LoopEvent from_message(const v1::Event& in) {
-  LoopEvent e{.ticket = in.ticket(),
-              .first_index = in.first_index(),
-              .cached_tokens = in.cached_tokens()};
+  LoopEvent e{
+      .ticket = in.ticket(), .first_index = in.first_index(), .cached_tokens = in.cached_tokens()};
   for (const v1::Token& t : in.tokens()) {
     SampledToken token{.token = t.id(), .logprob = t.logprob()};
     for (int i = 0; i < std::min(t.top_ids_size(), t.top_logprobs_size()); ++i)

@@ -5,8 +5,8 @@
 
 #include <vector>
 
+#include <fathom/worker.pb.h>
 #include "engine/engine_loop.h"
-#include "fathom/worker.pb.h"
 
 namespace fathom::worker {
 

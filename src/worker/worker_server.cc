@@ -8,7 +8,7 @@
 #include <mutex>
 #include <thread>
 
-#include "fathom/worker.grpc.pb.h"
+#include <fathom/worker.grpc.pb.h>
 #include "worker/wire.h"
 
 namespace fathom::worker {

@@ -1,7 +1,7 @@
 // The worker's end of the protocol: serves one engine on a unix socket until the front goes away.
 //
-// Owns the stream and the heartbeats. The engine and its thread are EngineLoop's; the engine is made
-// when the front says on which memory, so that a spare can wait with its weights loaded.
+// Owns the stream and the heartbeats. The engine and its thread are EngineLoop's; the engine is
+// made when the front says on which memory, so that a spare can wait with its weights loaded.
 #pragma once
 
 #include <atomic>

@@ -115,8 +115,8 @@ FieldTable json_schema_fields() { return kJsonSchema; }
 
 ApiStatus check_strict_schema(const ordered_json& schema, const std::string& path, int depth) {
   if (depth > limits::kMaxToolSchemaDepth)
-    return bad_request(path, fmt::format("{} is nested deeper than {} levels", path,
-                                         limits::kMaxToolSchemaDepth));
+    return bad_request(
+        path, fmt::format("{} is nested deeper than {} levels", path, limits::kMaxToolSchemaDepth));
   if (schema.is_array()) {
     for (std::size_t i = 0; i < schema.size(); ++i)
       FATHOM_TRY_STATUS(check_strict_schema(schema[i], fmt::format("{}[{}]", path, i), depth + 1));

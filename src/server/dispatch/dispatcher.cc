@@ -74,7 +74,10 @@ nlohmann::json Dispatcher::status() const {
   const double uptime =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   return {{"uptime_s", uptime},
-          {"state", ready == all ? "ok" : ready > 0 ? "degraded" : failed > 0 ? "failed" : "loading"},
+          {"state", ready == all ? "ok"
+                    : ready > 0  ? "degraded"
+                    : failed > 0 ? "failed"
+                                 : "loading"},
           {"models", std::move(models)},
           {"host", host_usage()}};
 }

@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <cerrno>
-#include <cstring>
 #include <csignal>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "server/dispatch/answer_queue.h"
@@ -95,8 +95,9 @@ Status ModelHost::make_memories() {
     const int error = errno;
     if (low >= 0) ::close(low);
     if (fd < 0) {
-      return Error{ErrorCode::kUnavailable,
-                   fmt::format("cannot make shared memory for the cache: {}", std::strerror(error))};
+      return Error{
+          ErrorCode::kUnavailable,
+          fmt::format("cannot make shared memory for the cache: {}", std::strerror(error))};
     }
     memories_.push_back(fd);
   }
@@ -162,15 +163,13 @@ void ModelHost::start_worker(std::size_t index) {
   };
   const Status started = slot.process->start(
       setup_.worker_command, memories_,
-      {.on_ready = mine([](ModelHost& h, std::size_t i, const worker::Fingerprint& f) {
-         h.on_ready(i, f);
-       }),
+      {.on_ready = mine(
+           [](ModelHost& h, std::size_t i, const worker::Fingerprint& f) { h.on_ready(i, f); }),
        .on_events = mine([](ModelHost& h, std::size_t i, std::vector<LoopEvent> events) {
          h.on_events(i, h.slots_[i].epoch, std::move(events));
        }),
-       .on_heartbeat = mine([](ModelHost& h, std::size_t i, const worker::Heartbeat& b) {
-         h.on_heartbeat(i, b);
-       }),
+       .on_heartbeat = mine(
+           [](ModelHost& h, std::size_t i, const worker::Heartbeat& b) { h.on_heartbeat(i, b); }),
        .on_exit = mine([](ModelHost& h, std::size_t i, int status) { h.on_exit(i, status); })});
   if (started) return;
   log_.write(LogLevel::kError, "worker not started",
@@ -354,8 +353,8 @@ Result<std::unique_ptr<Generation>> ModelHost::submit(GenerationSpec spec) {
   const int64_t most = setup_.config.max_running * std::max<int64_t>(setup_.config.workers, 1) +
                        setup_.config.max_waiting;
   if (journal_.size() >= most) {
-    return resource_limit(fmt::format("{} requests are in flight, expected fewer than {}",
-                                      journal_.size(), most));
+    return resource_limit(
+        fmt::format("{} requests are in flight, expected fewer than {}", journal_.size(), most));
   }
   const auto prompt = static_cast<int64_t>(spec.request.prompt.size());
   const int64_t room = model_->context_tokens - prompt;
@@ -430,9 +429,10 @@ nlohmann::json ModelHost::status() const {
     workers.push_back(
         {{"index", i},
          {"role", slot.standby ? "standby" : "active"},
-         {"state", failed_ ? "failed"
-                   : up    ? "ready"
-                           : slot.restarts > 0 ? "restarting" : "starting"},
+         {"state", failed_             ? "failed"
+                   : up                ? "ready"
+                   : slot.restarts > 0 ? "restarting"
+                                       : "starting"},
          {"pid", slot.process ? slot.process->pid() : 0},
          {"restarts", slot.restarts},
          {"uptime_s", slot.process

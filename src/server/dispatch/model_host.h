@@ -1,14 +1,15 @@
 // ModelHost: one model's engines, and the promise that an engine's end is a pause and nothing else.
 //
 // Owns the journal of requests in flight, the choice of an engine for each, and the supervision of
-// worker processes: how many, spares, restarts with back-off, and when to give up. On the io thread.
+// worker processes: how many, spares, restarts with back-off, and when to give up. On the io
+// thread.
 //
 // When a worker dies, its requests go to another one, or wait for one, with the tokens they have;
 // they go on with the tokens they would have had. The memory of the workers' KV caches is the
-// host's: the successor of a dead worker finds the full pages there and need not compute them again.
-// A request in whose first step engines crash twice
-// is refused (quarantine): it would take down one after the other. Kills from outside count neither
-// against requests nor, once a step was completed, as a crash loop.
+// host's: the successor of a dead worker finds the full pages there and need not compute them
+// again. A request in whose first step engines crash twice is refused (quarantine): it would take
+// down one after the other. Kills from outside count neither against requests nor, once a step was
+// completed, as a crash loop.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -61,7 +62,7 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
     std::unique_ptr<EngineLoop> local;       // for config.workers = 0
     uint64_t epoch = 0;
     bool standby = false;
-    int memory = -1;  // index in memories_ of the one that its process has; −1: none yet
+    int memory = -1;       // index in memories_ of the one that its process has; −1: none yet
     bool stepped = false;  // this life has completed a step
     int64_t flights = 0;
     int64_t restarts = 0;

@@ -39,7 +39,8 @@ Result<int> spawn(std::vector<std::string> command, std::span<const int> memory)
     posix_spawn_file_actions_adddup2(&files, memory[i], static_cast<int>(3 + i));
   posix_spawn_file_actions_addclosefrom_np(&files, static_cast<int>(3 + memory.size()));
   pid_t pid = -1;
-  const int error = posix_spawn(&pid, command[0].c_str(), &files, &attributes, argv.data(), environ);
+  const int error =
+      posix_spawn(&pid, command[0].c_str(), &files, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
@@ -110,9 +111,7 @@ void WorkerProcess::connect() {
                 });
               },
           .on_closed =
-              [here] {
-                here([](WorkerProcess& self) { self.kill("it closed its connection"); });
-              },
+              [here] { here([](WorkerProcess& self) { self.kill("it closed its connection"); }); },
       });
 }
 

@@ -21,8 +21,7 @@
 
 namespace fathom::server {
 
-class WorkerProcess final : public EnginePort,
-                            public std::enable_shared_from_this<WorkerProcess> {
+class WorkerProcess final : public EnginePort, public std::enable_shared_from_this<WorkerProcess> {
  public:
   static constexpr std::chrono::milliseconds kHeartbeatTimeout{1'500};
   static constexpr std::chrono::milliseconds kStallTimeout{30'000};
@@ -40,8 +39,7 @@ class WorkerProcess final : public EnginePort,
   ~WorkerProcess() override;
 
   // Starts `command` with "--socket", SOCKET behind it. The process gets `memory` as files 3, 4, …
-  Status start(std::vector<std::string> command, std::span<const int> memory,
-               Callbacks callbacks);
+  Status start(std::vector<std::string> command, std::span<const int> memory, Callbacks callbacks);
   // Lets it make its engine. Whoever had that memory before must be gone.
   void attach(int memory) { link_->attach(static_cast<uint32_t>(memory)); }
   // Ends it at once; on_exit follows.

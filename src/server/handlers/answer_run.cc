@@ -171,12 +171,17 @@ asio::awaitable<void> send_whole(HandlerDeps& deps, Responder& responder, Answer
     const Clock::time_point now = Clock::now();
     if (now - begin < deps.body_keep_alive || now - last_sent < deps.keep_alive) continue;
     last_sent = now;
-    if (!responder.started() && !co_await start_json(responder)) co_return;
-    if (!co_await responder.write(std::string(api::kBodyKeepAlive))) co_return;
+    if (!responder.started()) {
+      const bool begun = co_await start_json(responder);
+      if (!begun) co_return;
+    }
+    const bool sent = co_await responder.write(std::string(api::kBodyKeepAlive));
+    if (!sent) co_return;
   }
   std::string body = step == Step::kDone ? form.body(run.answers()) : form.error_body(run.error());
   if (responder.started()) {
-    if (co_await responder.write(std::move(body))) co_await responder.finish();
+    const bool sent = co_await responder.write(std::move(body));
+    if (sent) co_await responder.finish();
   } else if (step == Step::kDone) {
     co_await send_json(responder, std::move(body));
   } else {

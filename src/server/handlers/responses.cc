@@ -157,7 +157,8 @@ void spawn_background(HandlerDeps& deps, const asio::any_io_executor& executor,
 // Sends the events from number `next` on, those that exist and those to come.
 asio::awaitable<void> follow(HandlerDeps& deps, std::shared_ptr<StoredResponse> entry,
                              std::size_t next, Responder& responder) {
-  if (!co_await start_sse(responder)) co_return;
+  const bool begun = co_await start_sse(responder);
+  if (!begun) co_return;
   for (;;) {
     std::string text;
     for (; next < entry->events.size(); ++next) text += entry->events[next];
@@ -168,7 +169,8 @@ asio::awaitable<void> follow(HandlerDeps& deps, std::shared_ptr<StoredResponse> 
       if (entry->events.size() > before || !entry->running) continue;
       text = api::kSseKeepAlive;
     }
-    if (!co_await responder.write(std::move(text))) co_return;
+    const bool sent = co_await responder.write(std::move(text));
+    if (!sent) co_return;
     if (over) break;
   }
   co_await responder.finish();

@@ -1,4 +1,5 @@
-// What the generated embedded_assets.cc holds; besides web_assets.cc, server/handlers/page.cc lists them for its rows.
+// What the generated embedded_assets.cc holds; besides web_assets.cc, server/handlers/page.cc lists
+// them for its rows.
 #pragma once
 
 #include <span>

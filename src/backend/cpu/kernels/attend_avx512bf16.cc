@@ -123,8 +123,7 @@ inline void add_values(const uint32_t* weights, const uint16_t* values, int64_t 
       }
     }
     for (int i = 0; i < N; ++i)
-      for (int c = 0; c < 2 * C; ++c)
-        _mm512_store_ps(acc + i * value_dim + v + 16 * c, sum[i][c]);
+      for (int c = 0; c < 2 * C; ++c) _mm512_store_ps(acc + i * value_dim + v + 16 * c, sum[i][c]);
   }
 }
 

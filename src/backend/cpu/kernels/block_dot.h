@@ -66,8 +66,8 @@ struct BlockDotKernel {
 std::span<const BlockDotKernel> block_dot_kernels();
 
 // Bytes between what is read of a stream of weights and what is asked for: hardware follows streams
-// too, but stops at the end of a page. On a Xeon of 2023 1 KiB is best; on a Zen 4 4 KiB (Q8_0 +22 %,
-// Q6_K +17 %).
+// too, but stops at the end of a page. On a Xeon of 2023 1 KiB is best; on a Zen 4 4 KiB (Q8_0 +22
+// %, Q6_K +17 %).
 int64_t bytes_asked_ahead();
 
 // x as an Int8Row whose arrays are given: q [cols], scales [cols / 128 rounded up], sums32

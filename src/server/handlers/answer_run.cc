@@ -150,8 +150,12 @@ asio::awaitable<void> stream_answers(HandlerDeps& deps, Responder& responder, An
     const bool silent = text.empty() && now - last_sent >= deps.keep_alive;
     if (step == Step::kIdle || silent) text = form.keep_alive();
     if (!text.empty()) last_sent = now;
-    if (!responder.started() && !co_await start_sse(responder)) co_return;
-    if (!co_await responder.write(std::move(text))) co_return;
+    if (!responder.started()) {
+      const bool begun = co_await start_sse(responder);
+      if (!begun) co_return;
+    }
+    const bool sent = co_await responder.write(std::move(text));
+    if (!sent) co_return;
     if (step == Step::kDone || step == Step::kFailed) break;
   }
   co_await responder.finish();

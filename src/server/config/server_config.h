@@ -49,9 +49,6 @@ struct ServerConfig {
   std::string log_level = "info";
   bool log_prompts = false;
   std::chrono::milliseconds drain_timeout{30'000};
-
-  std::string kv_disk_dir;  // empty: no second tier
-  int64_t kv_disk_max_bytes = int64_t{16} << 30;
 };
 
 }  // namespace fathom::server

@@ -79,11 +79,6 @@ const std::vector<S>& server_table() {
        "log prompts and answers too"},
       {"drain_timeout_s", [](C& c) -> SettingField { return &c.drain_timeout; },
        "after SIGTERM, for the answers on their way to end", 0, kMaxSeconds},
-      {"kv_disk.dir", [](C& c) -> SettingField { return &c.kv_disk_dir; },
-       "directory for cached prompts that memory has no room for; empty: none", 0, 0, "",
-       "--kv-disk"},
-      {"kv_disk.max_bytes", [](C& c) -> SettingField { return &c.kv_disk_max_bytes; },
-       "size that the directory may reach", 1 << 20, kMaxBytes, "", "--kv-disk-max"},
   };
   return table;
 }

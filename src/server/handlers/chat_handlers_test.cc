@@ -104,7 +104,7 @@ TEST(ChatHandlerTest, IdleStreamsSayThatTheyLive) {
   const std::size_t first = r.body.find("data: ");
   EXPECT_NE(r.body.find(": keep-alive\n", first), r.body.npos);
   // A blank line would end an event: some clients then see one without data.
-  EXPECT_EQ(r.body.find(": keep-alive"), r.body.npos);
+  EXPECT_EQ(r.body.find(": keep-alive\n\n"), r.body.npos);
   EXPECT_EQ(content_of(events_of(r.body)), "Hello you");
 }
 

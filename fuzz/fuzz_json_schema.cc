@@ -35,7 +35,7 @@ const std::shared_ptr<const TokenMasker>& masker() {
     int32_t id = 256;
     for (const char* text :
          {"{\"", "\":",  "\",", "\"}", "},",  "],",   "[[",   "}}",   "\",\"", "\":\"",
-          "ab",  "aaaa", "12",  "00",  "\\u", "\\\"", "true", "null", "[{\"",  "Ċ"}) {
+          "ab",  "aaaa", "12",  "00",  "\\u", "\\\"", "true", "null", "[{\"", "ĊĊ"}) {
       spec.vocab.push_back({text, id++});
     }
     for (const char* text : {"<call>", "</call>"}) {

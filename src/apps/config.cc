@@ -15,6 +15,7 @@ Action add_config(CLI::App& program, CLI::App*& command) {
   check->add_option("FILE", *file, "fathom.yaml")->required();
   CLI::App* explain =
       command->add_subcommand("explain", "All settings, as docs/configuration.md has them");
+  command->footer("Example:\n  fathom config check fathom.yaml\n  fathom config explain");
   return [file, explain]() -> Status {
     if (explain->parsed()) {
       fmt::print("{}", server::configuration_markdown());

@@ -47,6 +47,7 @@ Action add_worker(CLI::App& program, CLI::App*& command) {
   command->add_option("--speculate", o->engine.speculate_up_to, "Answers at a time with drafts")
       ->check(CLI::Range(0, 4096));
   o->engine.compute.add_to(*command);
+  command->footer("Example:\n  fathom worker nano --socket /run/fathom/nano.0");
   return [o] { return run(*o); };
 }
 

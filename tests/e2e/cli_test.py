@@ -9,7 +9,7 @@ import subprocess
 from support import BINARY, DATA, ENVIRONMENT, NANO, FathomTest, fathom, main, read_safetensors
 
 COMMANDS = ["run", "info", "tokenize", "chat-render", "generate", "logits", "eval", "perplexity", "doctor",
-            "bench", "quantize", "imatrix", "version"]
+            "bench", "quantize", "imatrix", "version", "serve", "worker", "config"]
 
 
 class HelpTest(FathomTest):

@@ -45,7 +45,7 @@ def counts(server):
 
 def questions():
     with open(os.path.join(NANO, "eval.jsonl"), encoding="utf-8") as f:
-        rows = [json.loads(line) for line in f]
+        rows = [r for r in map(json.loads, f) if "messages" in r]
     return [r["messages"] for r in rows[::len(rows) // QUESTIONS][:QUESTIONS]]
 
 

@@ -22,7 +22,6 @@ struct JournalEntry {
   std::shared_ptr<AnswerQueue> answer;
   int port = -1;              // index of the engine that computes it; −1: it waits for one
   uint64_t port_epoch = 0;    // which life of that engine
-  uint64_t steps_before = 0;  // that the engine had completed when it was given the request
   int faults = 0;             // engines that crashed before they completed a step with it
 };
 
@@ -41,6 +40,7 @@ class Journal {
   }
   void end(uint64_t ticket) { entries_.erase(ticket); }
   std::unordered_map<uint64_t, JournalEntry>& entries() { return entries_; }
+  const std::unordered_map<uint64_t, JournalEntry>& entries() const { return entries_; }
   int64_t size() const { return static_cast<int64_t>(entries_.size()); }
 
  private:

@@ -419,7 +419,7 @@ nlohmann::json ModelHost::status() const {
   static constexpr const char* kStates[] = {"loading", "ready", "restarting", "failed"};
   const EngineStats s = current_stats();
   int64_t unplaced = 0;
-  for (auto& [ticket, entry] : const_cast<Journal&>(journal_).entries())
+  for (const auto& [ticket, entry] : journal_.entries())
     if (entry.port < 0) ++unplaced;
   nlohmann::json workers = nlohmann::json::array();
   const auto now = std::chrono::steady_clock::now();

@@ -85,7 +85,6 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
   void place_waiting();
   void cancel(uint64_t ticket);
   void fail(uint64_t ticket, Error error);
-  void add_to_totals(const EngineStats& stats);
   EngineStats current_stats() const;
 
   boost::asio::io_context& io_;

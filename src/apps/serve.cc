@@ -74,6 +74,7 @@ std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& s
   const auto add = [&](const char* flag, const std::string& value) {
     command.insert(command.end(), {flag, value});
   };
+  add("--front", std::to_string(::getpid()));
   add("--context", std::to_string(size.context_tokens));
   add("--cache-tokens", std::to_string(size.cache_tokens));
   add("--max-running", std::to_string(m.max_running));

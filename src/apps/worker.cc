@@ -13,12 +13,14 @@ namespace {
 struct Options {
   ServedEngineOptions engine;
   std::string socket;
+  int front = 0;  // its process; 0: not asked
 };
 
 Status run(const Options& o) {
   // Without its front a worker is of no use.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() == 1)
+  // It may have ended before the line above; in a container it may be process 1.
+  if (o.front != 0 && ::getppid() != o.front)
     return Error{ErrorCode::kUnavailable, "the server that started this is gone"};
   FATHOM_TRY(const auto served, load_served_engine(o.engine));
   return worker::serve_worker({.socket = o.socket,
@@ -38,6 +40,7 @@ Action add_worker(CLI::App& program, CLI::App*& command) {
   command->add_option("MODEL", o->engine.model, "Model directory, file or bundled name")
       ->required();
   command->add_option("--socket", o->socket, "Unix socket to serve on")->required();
+  command->add_option("--front", o->front, "Process that starts this: without it, this ends");
   command->add_option("--context", o->engine.context_tokens, "Longest prompt and answer together")
       ->check(CLI::Range(int64_t{0}, limits::kMaxContextTokens));
   command->add_option("--cache-tokens", o->engine.cache_tokens, "Tokens that the KV cache holds")

@@ -103,6 +103,21 @@ class Survival(unittest.TestCase):
             self.assertEqual(status, 200, body)
             self.assertEqual(body["usage"]["completion_tokens"], 5)
 
+    def test_as_process_1_of_a_container(self):
+        command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+            self.skipTest("no right to make a process namespace")
+        process = subprocess.Popen([*command, FATHOM, "serve", NANO, "--port", "0", "--log-level", "error"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            port = next(int(line.rsplit(":", 1)[1]) for line in process.stdout if line.startswith("open "))
+            status, body = post(port, "/v1/completions", {**LONG, "max_tokens": 3})
+            self.assertEqual(status, 200, body)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
     def test_it_gives_up_on_workers_that_never_compute_and_says_so(self):
         with tempfile.TemporaryDirectory() as folder:
             model = os.path.join(folder, "model")

@@ -108,6 +108,14 @@ using Status = Result<void>;
   if (!tmp) return std::move(tmp).error();        \
   declaration = *std::move(tmp)
 
+// The same in a coroutine; the expression may be a co_await.
+#define FATHOM_CO_TRY(declaration, expression) \
+  FATHOM_CO_TRY_(FATHOM_CONCAT(fathom_co_try_, __COUNTER__), declaration, expression)
+#define FATHOM_CO_TRY_(tmp, declaration, expression) \
+  auto tmp = (expression);                           \
+  if (!tmp) co_return std::move(tmp).error();        \
+  declaration = *std::move(tmp)
+
 // FATHOM_TRY_STATUS(f());  returns f's error, if any.
 #define FATHOM_TRY_STATUS(expression)                                    \
   do {                                                                   \

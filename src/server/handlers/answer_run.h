@@ -49,6 +49,10 @@ struct AnswerJob {
   std::string request_id;
   std::chrono::steady_clock::time_point start;
 };
+// A job of this request; its choices are to be added.
+inline AnswerJob job_of(const RequestContext& context, std::shared_ptr<const ServedModel> model) {
+  return {.model = std::move(model), .request_id = context.request_id, .start = context.start};
+}
 
 class AnswerRun {
  public:

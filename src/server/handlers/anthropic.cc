@@ -58,64 +58,27 @@ class AnthropicForm final : public AnswerForm {
   DeltaCollector collected_;
 };
 
-asio::awaitable<void> refuse(const RequestContext& context, Responder& responder,
-                             const api::ApiError& error) {
-  std::string body = error_body(Dialect::kAnthropic, error, context.request_id);
-  co_await send_error(responder, error, std::move(body));
+asio::awaitable<api::ApiStatus> messages(HandlerDeps& deps, RequestContext& context,
+                                         Responder& responder) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_anthropic_request));
+  const api::ChatRequest& request = asked.request;
+  const api::PrepareContext prepare = prepare_context(deps, context, asked.model, "toolu_");
+  const auto work = [&] { return api::prepare_chat(request, prepare); };
+  FATHOM_CO_TRY(auto prepared, co_await prepare_off_io(deps, context, work));
+  AnswerJob job = job_of(context, asked.model);
+  job.choices.push_back(std::move(prepared));
+  AnthropicForm form(make_meta(deps, context, "msg_", request.model, *asked.model), request.stream);
+  co_await respond(deps, responder, std::move(job), form, request.stream);
+  co_return api::ApiStatus{};
 }
 
-asio::awaitable<void> messages(HandlerDeps& deps, RequestContext& context, Responder& responder) {
-  const bool large = context.body.size() > kInlineParseBytes;
-  const auto parse = [&context] { return api::parse_anthropic_request(context.body); };
-  auto request = co_await run_off_io(deps, large, parse);
-  if (!request) {
-    co_await refuse(context, responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->model);
-  if (!model) {
-    co_await refuse(context, responder, model.error());
-    co_return;
-  }
-  const api::PrepareContext prepare = prepare_context(deps, context, *model, "toolu_");
-  const bool long_prompt = context.body.size() > kInlinePrepareBytes;
-  std::string().swap(context.body);
-  const auto work = [&] { return api::prepare_chat(*request, prepare); };
-  auto prepared = co_await run_off_io(deps, long_prompt, work);
-  if (!prepared) {
-    co_await refuse(context, responder, prepared.error());
-    co_return;
-  }
-  AnswerJob job;
-  job.model = *model;
-  job.request_id = context.request_id;
-  job.start = context.start;
-  job.choices.push_back(*std::move(prepared));
-  AnthropicForm form(make_meta(deps, context, "msg_", request->model, **model), request->stream);
-  co_await respond(deps, responder, std::move(job), form, request->stream);
-}
-
-asio::awaitable<void> count_tokens(HandlerDeps& deps, RequestContext& context,
-                                   Responder& responder) {
-  const bool large = context.body.size() > kInlineParseBytes;
-  const auto parse = [&context] { return api::parse_count_tokens_request(context.body); };
-  auto request = co_await run_off_io(deps, large, parse);
-  if (!request) {
-    co_await refuse(context, responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->model);
-  if (!model) {
-    co_await refuse(context, responder, model.error());
-    co_return;
-  }
-  const auto work = [&] { return api::count_tokens_body(*request, **model); };
-  auto body = co_await run_off_io(deps, context.body.size() > kInlinePrepareBytes, work);
-  if (body) {
-    co_await send_json(responder, *std::move(body));
-  } else {
-    co_await refuse(context, responder, body.error());
-  }
+asio::awaitable<api::ApiStatus> count_tokens(HandlerDeps& deps, RequestContext& context,
+                                             Responder& responder) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_count_tokens_request));
+  const auto work = [&] { return api::count_tokens_body(asked.request, *asked.model); };
+  FATHOM_CO_TRY(std::string body, co_await prepare_off_io(deps, context, work));
+  co_await send_json(responder, std::move(body));
+  co_return api::ApiStatus{};
 }
 
 }  // namespace
@@ -123,15 +86,17 @@ asio::awaitable<void> count_tokens(HandlerDeps& deps, RequestContext& context,
 void add_anthropic_routes(Router& router, HandlerDeps& deps) {
   for (const char* prefix : {"/anthropic/v1/messages", "/v1/messages"}) {
     const std::string pattern = prefix;
-    Route create = inference_route(pattern, "messages.create",
-                                   [&deps](RequestContext& context, Responder& responder) {
-                                     return messages(deps, context, responder);
-                                   });
+    Route create = inference_route(
+        pattern, "messages.create", [&deps](RequestContext& context, Responder& responder) {
+          return answer_or_refuse(messages(deps, context, responder), Dialect::kAnthropic, context,
+                                  responder);
+        });
     create.error_format = anthropic_error_body;
     router.add(std::move(create));
     Route count = light_route("POST", pattern + "/count_tokens", "messages.count_tokens",
                               [&deps](RequestContext& context, Responder& responder) {
-                                return count_tokens(deps, context, responder);
+                                return answer_or_refuse(count_tokens(deps, context, responder),
+                                                        Dialect::kAnthropic, context, responder);
                               });
     count.error_format = anthropic_error_body;
     router.add(std::move(count));

@@ -57,36 +57,19 @@ class ChatForm final : public AnswerForm {
   api::ChatStream stream_;
 };
 
-asio::awaitable<void> chat(HandlerDeps& deps, RequestContext& context, Responder& responder) {
-  const bool large = context.body.size() > kInlineParseBytes;
-  const auto parse = [&context] { return api::parse_chat_request(context.body); };
-  auto request = co_await run_off_io(deps, large, parse);
-  if (!request) {
-    co_await send_error(responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->model);
-  if (!model) {
-    co_await send_error(responder, model.error());
-    co_return;
-  }
-  const api::PrepareContext prepare = prepare_context(deps, context, *model);
-  const bool long_prompt = context.body.size() > kInlinePrepareBytes;
-  std::string().swap(context.body);
-  const auto work = [&] { return api::prepare_chat(*request, prepare); };
-  auto prepared = co_await run_off_io(deps, long_prompt, work);
-  if (!prepared) {
-    co_await send_error(responder, prepared.error());
-    co_return;
-  }
-  AnswerJob job;
-  job.model = *model;
-  job.request_id = context.request_id;
-  job.start = context.start;
-  for (int i = 0; i < request->choices; ++i) job.choices.push_back(api::choice_of(*prepared, i));
-  ChatForm form(make_meta(deps, context, "chatcmpl-", request->model, **model), *request,
-                (*model)->tokenizer);
-  co_await respond(deps, responder, std::move(job), form, request->stream);
+asio::awaitable<api::ApiStatus> chat(HandlerDeps& deps, RequestContext& context,
+                                     Responder& responder) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_chat_request));
+  const api::ChatRequest& request = asked.request;
+  const api::PrepareContext prepare = prepare_context(deps, context, asked.model);
+  const auto work = [&] { return api::prepare_chat(request, prepare); };
+  FATHOM_CO_TRY(const api::Prepared prepared, co_await prepare_off_io(deps, context, work));
+  AnswerJob job = job_of(context, asked.model);
+  for (int i = 0; i < request.choices; ++i) job.choices.push_back(api::choice_of(prepared, i));
+  ChatForm form(make_meta(deps, context, "chatcmpl-", request.model, *asked.model), request,
+                asked.model->tokenizer);
+  co_await respond(deps, responder, std::move(job), form, request.stream);
+  co_return api::ApiStatus{};
 }
 
 }  // namespace
@@ -96,7 +79,8 @@ void add_chat_routes(Router& router, HandlerDeps& deps) {
        {"/chat/completions", "/v1/chat/completions", "/beta/chat/completions"}) {
     router.add(inference_route(pattern, "chat.create",
                                [&deps](RequestContext& context, Responder& responder) {
-                                 return chat(deps, context, responder);
+                                 return answer_or_refuse(chat(deps, context, responder),
+                                                         Dialect::kOpenAi, context, responder);
                                }));
   }
 }

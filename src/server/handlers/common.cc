@@ -24,6 +24,14 @@ std::string error_body(Dialect dialect, const api::ApiError& error, std::string_
                                         : api::openai_error_body(error);
 }
 
+asio::awaitable<void> answer_or_refuse(asio::awaitable<api::ApiStatus> handler, Dialect dialect,
+                                       const RequestContext& context, Responder& responder) {
+  const api::ApiStatus status = co_await std::move(handler);
+  if (status) co_return;
+  std::string body = error_body(dialect, status.error(), context.request_id);
+  co_await send_error(responder, status.error(), std::move(body));
+}
+
 asio::awaitable<void> send_json(Responder& responder, std::string body) {
   co_await responder.send(200, kJson, std::move(body), {});
 }

@@ -32,6 +32,12 @@ boost::asio::awaitable<std::invoke_result_t<Fn>> run_off_io(HandlerDeps& deps, b
 enum class Dialect : uint8_t { kOpenAi, kAnthropic };
 std::string error_body(Dialect dialect, const api::ApiError& error, std::string_view request_id);
 
+// Runs a handler that may refuse; its error is sent in the dialect's form. Once it has begun to
+// answer it must not return one.
+boost::asio::awaitable<void> answer_or_refuse(boost::asio::awaitable<api::ApiStatus> handler,
+                                              Dialect dialect, const RequestContext& context,
+                                              Responder& responder);
+
 boost::asio::awaitable<void> send_json(Responder& responder, std::string body);
 // With Retry-After where coming back helps.
 boost::asio::awaitable<void> send_error(Responder& responder, const api::ApiError& error,
@@ -45,6 +51,40 @@ std::string sse_texts(const std::vector<api::SseEvent>& events);
 // The served model of that name or alias.
 api::ApiResult<std::shared_ptr<const ServedModel>> find_model(HandlerDeps& deps,
                                                               std::string_view name);
+
+// A request, and the served model that it names.
+template <typename Request>
+struct Asked {
+  Request request;
+  std::shared_ptr<const ServedModel> model;
+};
+
+// The body by `parse`. Errors: parse's; a model that is not served.
+template <typename Request>
+boost::asio::awaitable<api::ApiResult<Asked<Request>>> read_request(
+    HandlerDeps& deps, const RequestContext& context,
+    api::ApiResult<Request> (*parse)(std::string_view)) {
+  const auto read = [&] { return parse(context.body); };
+  FATHOM_CO_TRY(Request request,
+                co_await run_off_io(deps, context.body.size() > kInlineParseBytes, read));
+  std::string_view name;
+  if constexpr (requires { request.model; }) {
+    name = request.model;
+  } else {
+    name = request.chat.model;
+  }
+  FATHOM_CO_TRY(auto model, find_model(deps, name));
+  co_return Asked<Request>{std::move(request), std::move(model)};
+}
+
+// fn(), which renders and tokenises what was in the body; the body itself is dropped before.
+template <typename Fn>
+boost::asio::awaitable<std::invoke_result_t<Fn>> prepare_off_io(HandlerDeps& deps,
+                                                                RequestContext& context, Fn fn) {
+  const bool large = context.body.size() > kInlinePrepareBytes;
+  std::string().swap(context.body);
+  co_return co_await run_off_io(deps, large, std::move(fn));
+}
 
 // `prefix`: "chatcmpl-". `model`: as the client named it, since clients compare.
 api::ResponseMeta make_meta(HandlerDeps& deps, const RequestContext& context,

@@ -63,41 +63,24 @@ class CompletionForm final : public AnswerForm {
   api::CompletionStream stream_;
 };
 
-asio::awaitable<void> complete(HandlerDeps& deps, RequestContext& context, Responder& responder) {
-  const bool large = context.body.size() > kInlineParseBytes;
-  const auto parse = [&context] { return api::parse_completion_request(context.body); };
-  auto request = co_await run_off_io(deps, large, parse);
-  if (!request) {
-    co_await send_error(responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->model);
-  if (!model) {
-    co_await send_error(responder, model.error());
-    co_return;
-  }
-  const api::PrepareContext prepare = prepare_context(deps, context, *model);
-  const bool long_prompt = context.body.size() > kInlinePrepareBytes;
-  std::string().swap(context.body);
-  const auto work = [&] { return api::prepare_completions(*request, prepare); };
-  auto prepared = co_await run_off_io(deps, long_prompt, work);
-  if (!prepared) {
-    co_await send_error(responder, prepared.error());
-    co_return;
-  }
-  AnswerJob job;
-  job.model = *model;
-  job.prompts = static_cast<int64_t>(request->prompts.size());
-  job.request_id = context.request_id;
-  job.start = context.start;
+asio::awaitable<api::ApiStatus> complete(HandlerDeps& deps, RequestContext& context,
+                                         Responder& responder) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_completion_request));
+  const api::CompletionRequest& request = asked.request;
+  const api::PrepareContext prepare = prepare_context(deps, context, asked.model);
+  const auto work = [&] { return api::prepare_completions(request, prepare); };
+  FATHOM_CO_TRY(auto prepared, co_await prepare_off_io(deps, context, work));
+  AnswerJob job = job_of(context, asked.model);
+  job.prompts = static_cast<int64_t>(request.prompts.size());
   std::vector<std::string> echoes;
-  for (api::PreparedCompletion& choice : *prepared) {
+  for (api::PreparedCompletion& choice : prepared) {
     job.choices.push_back(std::move(choice.prepared));
     echoes.push_back(std::move(choice.echo));
   }
-  CompletionForm form(make_meta(deps, context, "cmpl-", request->model, **model), *request,
-                      std::move(echoes), (*model)->tokenizer);
-  co_await respond(deps, responder, std::move(job), form, request->stream);
+  CompletionForm form(make_meta(deps, context, "cmpl-", request.model, *asked.model), request,
+                      std::move(echoes), asked.model->tokenizer);
+  co_await respond(deps, responder, std::move(job), form, request.stream);
+  co_return api::ApiStatus{};
 }
 
 }  // namespace
@@ -106,7 +89,8 @@ void add_completion_routes(Router& router, HandlerDeps& deps) {
   for (const char* pattern : {"/completions", "/v1/completions", "/beta/completions"}) {
     router.add(inference_route(pattern, "completion.create",
                                [&deps](RequestContext& context, Responder& responder) {
-                                 return complete(deps, context, responder);
+                                 return answer_or_refuse(complete(deps, context, responder),
+                                                         Dialect::kOpenAi, context, responder);
                                }));
   }
 }

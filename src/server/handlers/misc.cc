@@ -29,39 +29,23 @@ asio::awaitable<void> balance(Responder& responder) {
   co_await send_json(responder, api::balance_body());
 }
 
-// Parse, find the model, answer: what tokenize and detokenize share.
-template <typename Parse, typename Answer>
-asio::awaitable<void> convert(HandlerDeps& deps, RequestContext& context, Responder& responder,
-                              Parse parse, Answer answer) {
-  const auto read = [&] { return parse(context.body); };
-  auto request = co_await run_off_io(deps, context.body.size() > kInlineParseBytes, read);
-  if (!request) {
-    co_await send_error(responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->model);
-  if (!model) {
-    co_await send_error(responder, model.error());
-    co_return;
-  }
-  const auto work = [&] { return answer(*request, **model); };
-  auto body = co_await run_off_io(deps, context.body.size() > kInlinePrepareBytes, work);
-  if (body) {
-    co_await send_json(responder, *std::move(body));
-  } else {
-    co_await send_error(responder, body.error());
-  }
+// What tokenize and detokenize share.
+template <typename Request>
+asio::awaitable<api::ApiStatus> convert(HandlerDeps& deps, RequestContext& context,
+                                        Responder& responder,
+                                        api::ApiResult<Request> (*parse)(std::string_view),
+                                        api::ApiResult<std::string> (*answer)(const Request&,
+                                                                              const ServedModel&)) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, parse));
+  const auto work = [&] { return answer(asked.request, *asked.model); };
+  FATHOM_CO_TRY(std::string body, co_await prepare_off_io(deps, context, work));
+  co_await send_json(responder, std::move(body));
+  co_return api::ApiStatus{};
 }
 
-asio::awaitable<void> embeddings(HandlerDeps& deps, RequestContext& context, Responder& responder) {
-  auto request = api::parse_embeddings_request(context.body);
-  if (!request) {
-    co_await send_error(responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->model);
-  const api::ApiError error = model ? api::no_embeddings(request->model) : model.error();
-  co_await send_error(responder, error);
+asio::awaitable<api::ApiStatus> embeddings(HandlerDeps& deps, RequestContext& context) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_embeddings_request));
+  co_return api::no_embeddings(asked.request.model);
 }
 
 }  // namespace
@@ -76,15 +60,20 @@ void add_misc_routes(Router& router, HandlerDeps& deps) {
                     [&deps](RequestContext& c, Responder& r) { return show_model(deps, c, r); }));
     router.add(light_route(
         "POST", prefix + "/tokenize", "tokenize", [&deps](RequestContext& c, Responder& r) {
-          return convert(deps, c, r, api::parse_tokenize_request, api::tokenize_body);
+          return answer_or_refuse(
+              convert(deps, c, r, api::parse_tokenize_request, api::tokenize_body),
+              Dialect::kOpenAi, c, r);
         }));
     router.add(light_route(
         "POST", prefix + "/detokenize", "detokenize", [&deps](RequestContext& c, Responder& r) {
-          return convert(deps, c, r, api::parse_detokenize_request, api::detokenize_body);
+          return answer_or_refuse(
+              convert(deps, c, r, api::parse_detokenize_request, api::detokenize_body),
+              Dialect::kOpenAi, c, r);
         }));
-    router.add(
-        light_route("POST", prefix + "/embeddings", "embeddings.create",
-                    [&deps](RequestContext& c, Responder& r) { return embeddings(deps, c, r); }));
+    router.add(light_route("POST", prefix + "/embeddings", "embeddings.create",
+                           [&deps](RequestContext& c, Responder& r) {
+                             return answer_or_refuse(embeddings(deps, c), Dialect::kOpenAi, c, r);
+                           }));
   }
   router.add(light_route("GET", "/user/balance", "",
                          [](RequestContext&, Responder& r) { return balance(r); }));

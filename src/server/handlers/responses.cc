@@ -242,55 +242,36 @@ asio::awaitable<void> begin_background(HandlerDeps& deps, Responder& responder, 
   }
 }
 
-asio::awaitable<void> create(HandlerDeps& deps, RequestContext& context, Responder& responder) {
-  const bool large = context.body.size() > kInlineParseBytes;
-  const auto parse = [&context] { return api::parse_responses_request(context.body); };
-  auto request = co_await run_off_io(deps, large, parse);
-  if (!request) {
-    co_await send_error(responder, request.error());
-    co_return;
-  }
-  auto model = find_model(deps, request->chat.model);
-  if (!model) {
-    co_await send_error(responder, model.error());
-    co_return;
-  }
-  auto history = history_of(deps, *request, context.principal.name);
-  if (!history) {
-    co_await send_error(responder, history.error());
-    co_return;
-  }
-  const api::PrepareContext prepare = prepare_context(deps, context, *model);
-  const bool long_prompt = context.body.size() > kInlinePrepareBytes || history->size() > 4;
-  std::string().swap(context.body);
+asio::awaitable<api::ApiStatus> create(HandlerDeps& deps, RequestContext& context,
+                                       Responder& responder) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_responses_request));
+  const api::ResponsesRequest& request = asked.request;
+  FATHOM_CO_TRY(auto history, history_of(deps, request, context.principal.name));
+  const api::PrepareContext prepare = prepare_context(deps, context, asked.model);
   const auto work = [&]() -> api::ApiResult<api::Prepared> {
-    FATHOM_TRY(const api::ChatRequest chat, api::conversation(*request, *history));
+    FATHOM_TRY(const api::ChatRequest chat, api::conversation(request, history));
     return api::prepare_chat(chat, prepare);
   };
-  auto prepared = co_await run_off_io(deps, long_prompt, work);
-  if (!prepared) {
-    co_await send_error(responder, prepared.error());
-    co_return;
-  }
-  AnswerJob job;
-  job.model = *model;
-  job.request_id = context.request_id;
-  job.start = context.start;
-  job.choices.push_back(*std::move(prepared));
-  api::ResponseMeta meta = make_meta(deps, context, "resp_", request->chat.model, **model);
+  const bool large = context.body.size() > kInlinePrepareBytes || history.size() > 4;
+  std::string().swap(context.body);
+  FATHOM_CO_TRY(auto prepared, co_await run_off_io(deps, large, work));
+  AnswerJob job = job_of(context, asked.model);
+  job.choices.push_back(std::move(prepared));
+  api::ResponseMeta meta = make_meta(deps, context, "resp_", request.chat.model, *asked.model);
   std::shared_ptr<StoredResponse> entry;
-  if (request->store) entry = make_entry(context, meta.id, *request, *std::move(history));
-  auto form = std::make_unique<ResponsesForm>(std::move(meta), *request, (*model)->tokenizer);
-  if (request->background) {
+  if (request.store) entry = make_entry(context, meta.id, request, std::move(history));
+  auto form = std::make_unique<ResponsesForm>(std::move(meta), request, asked.model->tokenizer);
+  if (request.background) {
     auto background = std::make_shared<Background>();
     background->entry = entry;
     background->form = std::move(form);
     co_await begin_background(deps, responder, std::move(job), std::move(background),
-                              request->chat.stream);
+                              request.chat.stream);
   } else {
     StoringForm storing(*form, *deps.responses, entry);
-    co_await respond(deps, responder, std::move(job), storing, request->chat.stream);
+    co_await respond(deps, responder, std::move(job), storing, request.chat.stream);
   }
+  co_return api::ApiStatus{};
 }
 
 // The response that the path names, if it is the caller's.
@@ -369,7 +350,7 @@ asio::awaitable<void> forget(HandlerDeps& deps, RequestContext& context, Respond
 void add_response_routes(Router& router, HandlerDeps& deps) {
   for (const std::string prefix : {"/responses", "/v1/responses"}) {
     router.add(inference_route(prefix, "response.create", [&deps](RequestContext& c, Responder& r) {
-      return create(deps, c, r);
+      return answer_or_refuse(create(deps, c, r), Dialect::kOpenAi, c, r);
     }));
     const std::string one = prefix + "/{response}";
     router.add(light_route("GET", one, "response.get",

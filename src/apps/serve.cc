@@ -87,7 +87,7 @@ std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& s
 }
 
 // What the front itself needs of a model: names, tokenizer, template. The weights stay on the disk.
-Result<ModelSetup> setup_model(ModelConfig config, const std::string& socket_dir) {
+Result<ModelSetup> setup_model(ModelConfig config, std::string socket_prefix) {
   FATHOM_TRY(config.path, resolve_model(config.path));
   if (config.id.empty()) config.id = id_from_path(config.path);
   ServedEngineOptions options = engine_options(config);
@@ -97,7 +97,7 @@ Result<ModelSetup> setup_model(ModelConfig config, const std::string& socket_dir
   options.cache_tokens = size.cache_tokens;
   ModelSetup setup;
   setup.config = config;
-  setup.socket_dir = socket_dir;
+  setup.socket_prefix = std::move(socket_prefix);
   setup.worker_command = worker_command(config, size);
   const ModelFiles& f = loaded.files;
   ServedModel& m = setup.model;
@@ -233,8 +233,9 @@ Status run(const Options& options) {
   for (const std::string& host : config.listen_hosts)
     FATHOM_TRY_STATUS(listener.listen(host, config.listen_port));
   if (!config.unix_socket.empty()) FATHOM_TRY_STATUS(listener.listen_unix(config.unix_socket));
-  for (const ModelConfig& m : config.models) {
-    FATHOM_TRY(ModelSetup setup, setup_model(m, sockets.path()));
+  for (std::size_t i = 0; i < config.models.size(); ++i) {
+    FATHOM_TRY(ModelSetup setup,
+               setup_model(config.models[i], fmt::format("{}/{}", sockets.path(), i)));
     FATHOM_TRY_STATUS(dispatcher.add(std::move(setup)));
   }
   listener.start();

@@ -152,8 +152,8 @@ void ModelHost::start_worker(std::size_t index) {
   Slot& slot = slots_[index];
   ++slot.epoch;
   slot.stepped = false;
-  slot.process = std::make_shared<WorkerProcess>(
-      io_, fmt::format("{}/{}.{}", setup_.socket_dir, model_->id, index));
+  slot.process =
+      std::make_shared<WorkerProcess>(io_, fmt::format("{}.{}", setup_.socket_prefix, index));
   const auto mine = [weak = weak_from_this(), index, epoch = slot.epoch](auto what) {
     return [weak, index, epoch, what](auto&&... arguments) {
       const auto self = weak.lock();

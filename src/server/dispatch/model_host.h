@@ -31,9 +31,10 @@ namespace fathom::server {
 struct ModelSetup {
   ServedModel model;
   ModelConfig config;
-  // The command of a worker process, without --socket; its sockets go to socket_dir.
+  // The command of a worker process, without --socket.
   std::vector<std::string> worker_command;
-  std::string socket_dir;
+  // Its sockets are this path and a number. The system takes some 100 bytes, so no model's name.
+  std::string socket_prefix;
   // For config.workers = 0.
   std::function<Result<std::unique_ptr<Engine>>()> make_engine;
 };

@@ -1,7 +1,7 @@
 // An answer that says no: what went wrong in HTTP's terms, and how each API words it.
 //
-// Owns the statuses, DeepSeek's and OpenAI's names for them, and the formatters. Which formatter a
-// path uses is the router's business.
+// Owns the statuses and DeepSeek's and OpenAI's names for them. The bodies' forms are api_error.h's;
+// which one a path uses is the router's business.
 #pragma once
 
 #include <string>

@@ -10,13 +10,16 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <cctype>
 #include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "apps/served_engine.h"
+#include "apps/service_manager.h"
 #include "base/file.h"
 #include "server/config/load_config.h"
 #include "server/config/settings.h"
@@ -24,6 +27,7 @@
 #include "server/handlers/routes.h"
 #include "server/http/listener.h"
 #include "server/http/observe.h"
+#include "server/http/offload.h"
 #include "server/log.h"
 #include "server/metrics.h"
 
@@ -53,9 +57,9 @@ std::string id_from_path(std::string path) {
   return name.substr(0, 64);
 }
 
-ServedEngineOptions engine_options(const ModelConfig& m) {
+ServedEngineOptions engine_options(const ModelConfig& m, const std::string& path) {
   ServedEngineOptions o;
-  o.model = m.path;
+  o.model = path;
   o.context_tokens = m.context_tokens;
   o.cache_tokens = m.cache_tokens;
   o.max_running = m.max_running;
@@ -67,10 +71,11 @@ ServedEngineOptions engine_options(const ModelConfig& m) {
   return o;
 }
 
-std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& size) {
+std::vector<std::string> worker_command(const ModelConfig& m, const std::string& path,
+                                        const CacheSize& size) {
   std::error_code ec;
   std::vector<std::string> command{std::filesystem::read_symlink("/proc/self/exe", ec).string(),
-                                   "worker", m.path};
+                                   "worker", path};
   const auto add = [&](const char* flag, const std::string& value) {
     command.insert(command.end(), {flag, value});
   };
@@ -87,21 +92,20 @@ std::vector<std::string> worker_command(const ModelConfig& m, const CacheSize& s
 }
 
 // What the front itself needs of a model: names, tokenizer, template. The weights stay on the disk.
-Result<ModelSetup> setup_model(ModelConfig config, std::string socket_prefix) {
-  FATHOM_TRY(config.path, resolve_model(config.path));
-  if (config.id.empty()) config.id = id_from_path(config.path);
-  ServedEngineOptions options = engine_options(config);
-  FATHOM_TRY(LoadedModel loaded, load(config.path, options.compute));
+Result<ModelSetup> setup_model(const ModelConfig& config, std::string socket_prefix) {
+  FATHOM_TRY(const std::string path, resolve_model(config.path));
+  ServedEngineOptions options = engine_options(config, path);
+  FATHOM_TRY(LoadedModel loaded, load(path, options.compute));
   const CacheSize size = cache_size(options, *loaded.model);
   options.context_tokens = size.context_tokens;
   options.cache_tokens = size.cache_tokens;
   ModelSetup setup;
   setup.config = config;
   setup.socket_prefix = std::move(socket_prefix);
-  setup.worker_command = worker_command(config, size);
+  setup.worker_command = worker_command(config, path, size);
   const ModelFiles& f = loaded.files;
   ServedModel& m = setup.model;
-  m.id = config.id;
+  m.id = config.id.empty() ? id_from_path(path) : config.id;
   m.created_unix_s = static_cast<int64_t>(std::time(nullptr));
   m.context_tokens = size.context_tokens;
   m.vocab_size = loaded.model->info().vocab_size;
@@ -111,8 +115,8 @@ Result<ModelSetup> setup_model(ModelConfig config, std::string socket_prefix) {
   m.default_sampling.temperature = static_cast<float>(f.temperature.value_or(fallback));
   m.default_sampling.top_p = static_cast<float>(f.top_p.value_or(0.95));
   m.default_sampling.top_k = static_cast<int32_t>(f.top_k.value_or(0));
-  m.fingerprint = fmt::format(
-      "fp_{:010x}", std::hash<std::string>{}(config.path + FATHOM_VERSION) & 0xFFFFFFFFFF);
+  m.fingerprint =
+      fmt::format("fp_{:010x}", std::hash<std::string>{}(path + FATHOM_VERSION) & 0xFFFFFFFFFF);
   m.tokenizer = std::move(loaded.tokenizer);
   if (config.workers == 0) {
     setup.make_engine = [options]() -> Result<std::unique_ptr<Engine>> {
@@ -125,6 +129,80 @@ Result<ModelSetup> setup_model(ModelConfig config, std::string socket_prefix) {
   }
   return setup;
 }
+
+// When a model's files were last written: one that was replaced is loaded anew at a reload. 0:
+// unknown.
+int64_t last_written(const ModelConfig& config) {
+  namespace fs = std::filesystem;
+  const auto resolved = resolve_model(config.path);
+  if (!resolved) return 0;
+  std::error_code ec;
+  const auto time_of = [&](const fs::path& path) {
+    const auto time = fs::last_write_time(path, ec);
+    return ec ? int64_t{0} : int64_t{time.time_since_epoch().count()};
+  };
+  int64_t last = time_of(*resolved);
+  for (fs::directory_iterator it(*resolved, ec), end; !ec && it != end; it.increment(ec))
+    last = std::max(last, time_of(it->path()));
+  return last;
+}
+
+// The models that are served, as the configuration says, now and after each reload.
+class Models {
+ public:
+  Models(Dispatcher& dispatcher, boost::asio::thread_pool& pool, Log& log,
+         std::string socket_directory)
+      : dispatcher_(dispatcher),
+        pool_(pool),
+        log_(log),
+        socket_directory_(std::move(socket_directory)) {}
+
+  Status start(const std::vector<ModelConfig>& models) {
+    std::vector<ModelSetup> added;
+    for (const ModelConfig& m : models) {
+      written_.emplace_back(m, last_written(m));
+      FATHOM_TRY(ModelSetup setup, setup_model(m, next_socket_prefix()));
+      added.push_back(std::move(setup));
+    }
+    return dispatcher_.serve({}, std::move(added));
+  }
+
+  // Models that are as they were stay; others are read beside the answers on their way. On an error
+  // nothing changes.
+  boost::asio::awaitable<Status> reload(const std::vector<ModelConfig>& models) {
+    std::vector<ModelConfig> stay;
+    std::vector<ModelSetup> added;
+    std::vector<std::pair<ModelConfig, int64_t>> written;
+    for (const ModelConfig& m : models) {
+      written.emplace_back(m, last_written(m));
+      if (std::find(written_.begin(), written_.end(), written.back()) != written_.end()) {
+        stay.push_back(m);
+        continue;
+      }
+      const auto read = [m, prefix = next_socket_prefix()] { return setup_model(m, prefix); };
+      auto setup = co_await offload(pool_, read);
+      if (!setup) co_return setup.error();
+      added.push_back(*std::move(setup));
+    }
+    const auto count = static_cast<int64_t>(added.size());
+    const Status served = dispatcher_.serve(stay, std::move(added));
+    if (!served) co_return served;
+    written_ = std::move(written);
+    log_.write(LogLevel::kInfo, "models read again",
+               {{"stay", static_cast<int64_t>(stay.size())}, {"started", count}});
+    co_return Status{};
+  }
+
+ private:
+  std::string next_socket_prefix() { return fmt::format("{}/{}", socket_directory_, ++sockets_); }
+
+  Dispatcher& dispatcher_;
+  boost::asio::thread_pool& pool_;
+  Log& log_;
+  std::string socket_directory_;
+  int sockets_ = 0;
+  std::vector<std::pair<ModelConfig, int64_t>> written_;
+};
 
 // A directory for the workers' sockets that nobody else may enter; removed at the end.
 class SocketDir {
@@ -184,10 +262,22 @@ void greet(const ServerConfig& config, const Dispatcher& dispatcher, const Liste
   std::fflush(stdout);
 }
 
+// The signs of life come from the thread that serves: a front that hangs gives none.
+boost::asio::awaitable<void> show_life(const ServiceManager& manager,
+                                       std::chrono::microseconds every) {
+  boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor);
+  while (true) {
+    manager.alive();
+    timer.expires_after(every);
+    co_await timer.async_wait(boost::asio::use_awaitable);
+  }
+}
+
 Status run(const Options& options) {
   FATHOM_TRY(const ServerConfig config, load_config(options.sources));
   if (config.models.empty())
     return invalid_argument("no model: give one, as in fathom serve nano, or --config FILE");
+  const ServiceManager manager = ServiceManager::from_environment();
   FATHOM_TRY(const auto log, open_log(config));
   FATHOM_TRY(const SocketDir sockets, SocketDir::create());
   raise_file_limit();
@@ -233,11 +323,8 @@ Status run(const Options& options) {
   for (const std::string& host : config.listen_hosts)
     FATHOM_TRY_STATUS(listener.listen(host, config.listen_port));
   if (!config.unix_socket.empty()) FATHOM_TRY_STATUS(listener.listen_unix(config.unix_socket));
-  for (std::size_t i = 0; i < config.models.size(); ++i) {
-    FATHOM_TRY(ModelSetup setup,
-               setup_model(config.models[i], fmt::format("{}/{}", sockets.path(), i)));
-    FATHOM_TRY_STATUS(dispatcher.add(std::move(setup)));
-  }
+  Models models(dispatcher, pool, *log, sockets.path());
+  FATHOM_TRY_STATUS(models.start(config.models));
   listener.start();
   greet(config, dispatcher, listener);
 
@@ -254,20 +341,46 @@ Status run(const Options& options) {
         if (error) return;
         if (stopping) return io.stop();  // the second time means now
         stopping = true;
+        manager.stopping();
         log->write(LogLevel::kInfo, "stopping: answers on their way may end");
         boost::asio::co_spawn(io, drain(), boost::asio::detached);
         stop.async_wait(on_stop);
       };
   stop.async_wait(on_stop);
-  std::function<void(const boost::system::error_code&, int)> on_reload =
-      [&](const boost::system::error_code& error, int) {
-        if (error) return;
-        const Status read = keys != nullptr ? keys->reload() : Status{};
-        log->write(read ? LogLevel::kInfo : LogLevel::kError,
-                   read ? "keys read again" : read.error().message);
-        reload.async_wait(on_reload);
-      };
-  reload.async_wait(on_reload);
+  const auto reload_all = [&]() -> boost::asio::awaitable<void> {
+    if (keys != nullptr) {
+      const Status read = keys->reload();
+      log->write(read ? LogLevel::kInfo : LogLevel::kError,
+                 read ? "keys read again" : read.error().message);
+    }
+    auto read = load_config(options.sources);
+    if (!read || read->models.empty()) {
+      log->write(LogLevel::kError, "configuration not read again",
+                 {{"reason", read ? "it names no model" : read.error().message}});
+      co_return;
+    }
+    const Status served = co_await models.reload(read->models);
+    if (!served) {
+      log->write(LogLevel::kError, "models stay as they are", {{"reason", served.error().message}});
+    }
+    read->models = config.models;
+    if (!(*read == config))
+      log->write(LogLevel::kWarning,
+                 "settings beside keys and models take effect at the next start");
+  };
+  const auto on_reload = [&]() -> boost::asio::awaitable<void> {
+    while (true) {
+      co_await reload.async_wait(boost::asio::use_awaitable);
+      manager.reloading();
+      co_await reload_all();
+      manager.ready();
+    }
+  };
+  boost::asio::co_spawn(io, on_reload(), boost::asio::detached);
+  // Ready means that requests are taken: those that come before a model is loaded wait for it.
+  manager.ready();
+  if (manager.alive_every())
+    boost::asio::co_spawn(io, show_life(manager, *manager.alive_every()), boost::asio::detached);
   io.run();
   dispatcher.stop();
   pool.join();

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """fathom serve as its operator sees it: what it refuses to do, what survives, how it ends."""
 import asyncio
+import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/acceptance/lib"))
@@ -29,9 +32,10 @@ def fails(*arguments):
 def post(port, path, body, key=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    connection.request("POST", path, json.dumps(body), headers)
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
+    with contextlib.closing(connection):
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
 
 
 class Refusals(unittest.TestCase):
@@ -194,6 +198,123 @@ class Keys(unittest.TestCase):
                 finally:
                     process.terminate()
                     process.wait(40)
+
+
+class ChangesOfModels(unittest.TestCase):
+    def until(self, what, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not what():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+    def test_a_model_is_unloaded_after_its_answers_and_loaded_again(self):
+        for flags in ((), ("--workers", "0")):
+            with self.subTest(flags=flags), Server(NANO, *flags) as server:
+                expected = asyncio.run(stream(server.port, "/v1/completions", LONG))
+
+                async def unloaded_meanwhile():
+                    task = asyncio.create_task(stream(server.port, "/v1/completions", LONG))
+                    await asyncio.sleep(0.1)
+                    answer = await asyncio.to_thread(post, server.port, "/models/unload", {"model": "nano"})
+                    self.assertEqual(answer, (200, {"id": "nano", "object": "model", "state": "unloading"}))
+                    status, body = await asyncio.to_thread(post, server.port, "/v1/completions", LONG)
+                    self.assertEqual(status, 503)
+                    self.assertIn("POST /models/load", body["error"]["message"])
+                    return await task
+
+                result = asyncio.run(unloaded_meanwhile())
+                self.assertIsNone(result.error)
+                self.assertEqual(result.text, expected.text)
+                self.until(lambda: server.status()["models"][0]["state"] == "unloaded")
+                self.assertEqual([w["pid"] for w in server.workers()], [0])
+                self.assertEqual(server.status()["state"], "ok")
+                post(server.port, "/models/load", {"model": "nano"})
+                status, body = post(server.port, "/v1/completions", {**LONG, "max_tokens": 3})
+                self.assertEqual(status, 200, body)
+
+    def test_models_are_read_again_on_hup_and_streams_go_on(self):
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
+            config = os.path.join(folder, "fathom.yaml")
+
+            def write(*ids):
+                with open(config, "w", encoding="utf-8") as f:
+                    f.write("models:\n" + "".join(f"  - path: {NANO}\n    id: {i}\n" for i in ids))
+
+            write("first", "second")
+            with Server(None, "--config", config, log=log) as server:
+                first = server.workers()[0]["pid"]
+
+                async def reloaded_meanwhile():
+                    task = asyncio.create_task(stream(server.port, "/v1/completions", {**LONG, "model": "second"}))
+                    await asyncio.sleep(0.1)
+                    write("first", "third")
+                    server.process.send_signal(signal.SIGHUP)
+                    await asyncio.to_thread(self.until, lambda: post(
+                        server.port, "/v1/completions", {**LONG, "model": "third", "max_tokens": 2})[0] == 200)
+                    return await task
+
+                result = asyncio.run(reloaded_meanwhile())
+                self.assertIsNone(result.error)
+                self.assertEqual(result.tokens, 900)
+                self.assertEqual([m["id"] for m in server.status()["models"]], ["first", "third"])
+                self.assertEqual(server.workers()[0]["pid"], first)
+                self.assertEqual(post(server.port, "/v1/completions", {**LONG, "model": "second"})[0], 404)
+                # A configuration that is wrong changes nothing.
+                with open(config, "w", encoding="utf-8") as f:
+                    f.write("models: 5\n")
+                server.process.send_signal(signal.SIGHUP)
+                self.until(lambda: "not read again" in server.text_of_log())
+                status, body = post(server.port, "/v1/completions", {**LONG, "model": "third", "max_tokens": 2})
+                self.assertEqual(status, 200, body)
+
+
+class Service(unittest.TestCase):
+    """Under a service manager, as systemd is one."""
+
+    def test_it_is_told_what_happens(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(os.path.join(folder, "notify"))
+            manager.settimeout(30)
+            with unittest.mock.patch.dict(os.environ, NOTIFY_SOCKET=manager.getsockname(), WATCHDOG_USEC="200000"):
+                server = Server(NANO)
+            with server:
+                heard = [manager.recv(4096) for _ in range(6)]
+                self.assertEqual(heard, [b"READY=1"] + 5 * [b"WATCHDOG=1"])
+                workers = [w["pid"] for w in server.workers()]
+                for pid in workers:
+                    with open(f"/proc/{pid}/environ", "rb") as f:
+                        self.assertNotIn(b"NOTIFY_SOCKET", f.read())
+                self.until(manager, b"WATCHDOG=1", lambda: server.process.send_signal(signal.SIGHUP), b"RELOADING=1")
+                self.until(manager, b"WATCHDOG=1", lambda: None, b"READY=1")
+                os.kill(server.process.pid, signal.SIGSTOP)
+                manager.settimeout(1)
+                with self.assertRaises(TimeoutError):
+                    for _ in range(1000):
+                        manager.recv(4096)
+                os.kill(server.process.pid, signal.SIGCONT)
+                manager.settimeout(30)
+                self.until(manager, b"WATCHDOG=1", lambda: server.process.send_signal(signal.SIGTERM), b"STOPPING=1")
+
+    def until(self, manager, between, act, expected):
+        """After `act` the first message that is not `between` starts with `expected`."""
+        act()
+        message = between
+        while message == between:
+            message = manager.recv(4096)
+        self.assertEqual(message.split(b"\n")[0], expected)
+
+    def test_the_unit_is_one_that_systemd_takes(self):
+        if shutil.which("systemd-analyze") is None:
+            self.skipTest("no systemd-analyze on this machine")
+        with open(os.path.join(ROOT, "deploy/systemd/fathom.service"), encoding="utf-8") as f:
+            unit = f.read()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "fathom.service")
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(unit.replace("/usr/bin/fathom", FATHOM))
+            done = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
+        said = [line for line in done.stderr.splitlines() if "fathom.service" in line]
+        self.assertEqual((done.returncode, said), (0, []))
 
 
 if __name__ == "__main__":

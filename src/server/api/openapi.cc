@@ -51,6 +51,9 @@ constexpr ApiRoute kRoutes[] = {
     {"get", "/v1/models", "What is served", "", "ModelList"},
     {"get", "/models/{model}", "One model", "", "Model"},
     {"get", "/v1/models/{model}", "One model", "", "Model"},
+    {"post", "/models/load", "Start a model's engines", "ModelRequest", "ModelState"},
+    {"post", "/models/unload", "End a model's engines once its answers have ended", "ModelRequest",
+     "ModelState"},
     {"get", "/user/balance", "Always enough", "", "Balance"},
     {"post", "/embeddings", "Refused: no served model has embeddings", "EmbeddingsRequest",
      "Error"},
@@ -192,6 +195,7 @@ ordered_json components() {
                           {"AnthropicRequest", anthropic_answer_schema()},
                           {"AnthropicCountRequest", schema_of(anthropic_fields())},
                           {"AnthropicTool", schema_of(anthropic_tool_fields())},
+                          {"ModelRequest", schema_of(model_fields())},
                           {"TokenizeRequest", schema_of(tokenize_fields())},
                           {"DetokenizeRequest", schema_of(detokenize_fields())},
                           {"EmbeddingsRequest", schema_of(embeddings_fields())}};

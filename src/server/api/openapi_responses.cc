@@ -148,6 +148,10 @@ std::string_view response_schemas() {
   "id": {"type": "string"}, "object": {"type": "string", "enum": ["model"]},
   "created": {"type": "integer"}, "owned_by": {"type": "string"},
   "max_model_len": {"type": "integer"}}},
+"ModelState": {"type": "object", "required": ["id", "object", "state"], "properties": {
+  "id": {"type": "string"}, "object": {"type": "string", "enum": ["model"]},
+  "state": {"type": "string", "enum": ["loading", "ready", "restarting", "failed", "unloading",
+    "unloaded"]}}},
 "ModelList": {"type": "object", "required": ["object", "data"], "properties": {
   "object": {"type": "string", "enum": ["list"]},
   "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}}}},

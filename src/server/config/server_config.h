@@ -27,6 +27,8 @@ struct ModelConfig {
   std::string kv_type = "auto";
   std::string compute = "auto";
   std::string numa = "off";
+
+  bool operator==(const ModelConfig&) const = default;
 };
 
 struct ServerConfig {
@@ -49,6 +51,8 @@ struct ServerConfig {
   std::string log_level = "info";
   bool log_prompts = false;
   std::chrono::milliseconds drain_timeout{30'000};
+
+  bool operator==(const ServerConfig&) const = default;
 };
 
 }  // namespace fathom::server

@@ -82,10 +82,7 @@ ModelHost::ModelHost(boost::asio::io_context& io, ModelSetup setup, Log& log)
       log_(log),
       model_(std::make_shared<const ServedModel>(setup_.model)) {}
 
-ModelHost::~ModelHost() {
-  stop();
-  for (const int fd : memories_) ::close(fd);
-}
+ModelHost::~ModelHost() { stop(); }
 
 // High numbers: a worker gets them as 3, 4, …, and none may be in the way of another.
 Status ModelHost::make_memories() {
@@ -105,13 +102,58 @@ Status ModelHost::make_memories() {
 }
 
 Status ModelHost::start() {
+  if (stopped_) return Error{ErrorCode::kUnavailable, "the server is shutting down"};
+  unloading_ = false;
+  if (started_ && !failed_) return {};
+  if (started_) end_engines();
+  failed_ = false;
+  quick_failures_ = 0;
+  started_ = true;
+  const Status engines = start_engines();
+  if (!engines) end_engines();
+  return engines;
+}
+
+void ModelHost::unload() {
+  if (!started_) return;
+  unloading_ = true;
+  log_.write(LogLevel::kInfo, "model unloading",
+             {{"model", model_->id}, {"requests", journal_.size()}});
+  if (journal_.size() == 0) end_engines();
+}
+
+// Their memory is free afterwards; what they counted stays.
+void ModelHost::end_engines() {
+  for (Slot& slot : slots_) {
+    ++slot.epoch;  // what it still says is not heard
+    if (slot.local) {
+      add(past_, slot.local->stats());
+    } else if (slot.process) {
+      add(past_, slot.process->heartbeat().stats);
+      slot.process->abandon();
+    }
+    slot.local.reset();
+    slot.process.reset();
+    slot.memory = -1;
+    slot.flights = 0;
+  }
+  for (const int fd : memories_) ::close(fd);
+  memories_.clear();
+  fingerprint_ = {};  // a model file may be another one now
+  started_ = unloading_ = failed_ = false;
+}
+
+Status ModelHost::start_engines() {
   if (setup_.config.workers == 0) {
     FATHOM_TRY(auto engine, setup_.make_engine());
     slots_.resize(1);
-    auto sink = [this](std::vector<LoopEvent> events) {
-      boost::asio::post(io_, [weak = weak_from_this(), events = std::move(events)]() mutable {
-        if (const auto self = weak.lock()) self->on_events(0, 0, std::move(events));
-      });
+    const uint64_t epoch = ++slots_[0].epoch;
+    auto sink = [this, epoch](std::vector<LoopEvent> events) {
+      boost::asio::post(io_,
+                        [weak = weak_from_this(), epoch, events = std::move(events)]() mutable {
+                          if (const auto self = weak.lock())
+                            self->on_events(0, epoch, std::move(events));
+                        });
     };
     slots_[0].local = std::make_unique<EngineLoop>(std::move(engine), std::move(sink));
     local_port_ = std::make_unique<LocalPort>(*slots_[0].local);
@@ -128,15 +170,22 @@ Status ModelHost::start() {
 
 void ModelHost::stop() {
   stopped_ = true;
-  for (Slot& slot : slots_) {
-    slot.local.reset();
-    if (slot.process) slot.process->abandon();
-    slot.process.reset();
-  }
   while (journal_.size() > 0) {
     fail(journal_.entries().begin()->first,
          {ErrorCode::kUnavailable, "the server is shutting down"});
   }
+  if (started_) end_engines();
+}
+
+// A request is over, one way or another.
+void ModelHost::end_journal(uint64_t ticket) {
+  journal_.end(ticket);
+  if (!unloading_ || journal_.size() > 0) return;
+  // Not from within an engine's own report.
+  boost::asio::post(io_, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self && self->unloading_ && self->journal_.size() == 0) self->end_engines();
+  });
 }
 
 bool ModelHost::usable(const Slot& slot) const {
@@ -148,8 +197,8 @@ EnginePort* ModelHost::port(std::size_t index) {
 }
 
 void ModelHost::start_worker(std::size_t index) {
-  if (stopped_ || failed_) return;
   Slot& slot = slots_[index];
+  if (stopped_ || failed_ || !started_ || slot.process) return;
   ++slot.epoch;
   slot.stepped = false;
   slot.process =
@@ -241,7 +290,7 @@ void ModelHost::on_events(std::size_t index, uint64_t epoch, std::vector<LoopEve
     if (!e.finish) continue;
     queue->push({.kind = GenerationEvent::Kind::kFinished, .finish = *e.finish});
     --slots_[index].flights;
-    journal_.end(e.ticket);
+    end_journal(e.ticket);
   }
 }
 
@@ -350,6 +399,10 @@ Result<std::unique_ptr<Generation>> ModelHost::submit(GenerationSpec spec) {
     return Error{ErrorCode::kUnavailable,
                  fmt::format("the engine of {} does not start; see the server's log", model_->id)};
   }
+  if (unloading_ || !started_) {
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("the model {} is unloaded; POST /models/load loads it", model_->id)};
+  }
   const int64_t most = setup_.config.max_running * std::max<int64_t>(setup_.config.workers, 1) +
                        setup_.config.max_waiting;
   if (journal_.size() >= most) {
@@ -375,18 +428,20 @@ void ModelHost::cancel(uint64_t ticket) {
     --slots_[index].flights;
     if (EnginePort* p = port(index)) p->cancel(ticket);
   }
-  journal_.end(ticket);
+  end_journal(ticket);
 }
 
 void ModelHost::fail(uint64_t ticket, Error error) {
   JournalEntry* entry = journal_.find(ticket);
   if (entry->port >= 0) --slots_[static_cast<std::size_t>(entry->port)].flights;
   entry->answer->push({.kind = GenerationEvent::Kind::kFailed, .error = std::move(error)});
-  journal_.end(ticket);
+  end_journal(ticket);
 }
 
 ModelHost::State ModelHost::state() const {
   if (failed_) return State::kFailed;
+  if (!started_) return State::kUnloaded;
+  if (unloading_) return State::kUnloading;
   bool stepped_before = false;
   for (const Slot& slot : slots_) {
     if (usable(slot)) return State::kReady;
@@ -416,7 +471,8 @@ EngineStats ModelHost::current_stats() const {
 }
 
 nlohmann::json ModelHost::status() const {
-  static constexpr const char* kStates[] = {"loading", "ready", "restarting", "failed"};
+  static constexpr const char* kStates[] = {"loading", "ready",     "restarting",
+                                            "failed",  "unloading", "unloaded"};
   const EngineStats s = current_stats();
   int64_t unplaced = 0;
   for (const auto& [ticket, entry] : journal_.entries())
@@ -429,7 +485,8 @@ nlohmann::json ModelHost::status() const {
     workers.push_back(
         {{"index", i},
          {"role", slot.standby ? "standby" : "active"},
-         {"state", failed_             ? "failed"
+         {"state", !started_           ? "unloaded"
+                   : failed_           ? "failed"
                    : up                ? "ready"
                    : slot.restarts > 0 ? "restarting"
                                        : "starting"},

@@ -10,6 +10,8 @@
 // again. A request in whose first step engines crash twice is refused (quarantine): it would take
 // down one after the other. Kills from outside count neither against requests nor, once a step was
 // completed, as a crash loop.
+//
+// A model can be unloaded and loaded again while the server runs.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -41,13 +43,17 @@ struct ModelSetup {
 
 class ModelHost : public std::enable_shared_from_this<ModelHost> {
  public:
-  enum class State : uint8_t { kLoading, kReady, kRestarting, kFailed };
+  enum class State : uint8_t { kLoading, kReady, kRestarting, kFailed, kUnloading, kUnloaded };
 
   ModelHost(boost::asio::io_context& io, ModelSetup setup, Log& log);
   ~ModelHost();
 
-  // Starts the engines. Errors: those of an engine in this process.
+  // Starts the engines, at first or after unload(); one that gave up is tried again. Errors: those
+  // of an engine in this process.
   Status start();
+  // From now on requests are refused. Once those in flight have ended, the engines end and their
+  // memory is free.
+  void unload();
   // Ends the engines; what is in flight fails.
   void stop();
 
@@ -73,6 +79,9 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
   EnginePort* port(std::size_t index);
   bool usable(const Slot& slot) const;
   Status make_memories();
+  Status start_engines();
+  void end_engines();
+  void end_journal(uint64_t ticket);
   void activate(std::size_t index);
   void start_worker(std::size_t index);
   void on_ready(std::size_t index, const worker::Fingerprint& fingerprint);
@@ -99,7 +108,8 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
   worker::Fingerprint fingerprint_;
   int quick_failures_ = 0;  // lives without a completed step, in a row
   bool failed_ = false, stopped_ = false;
-  EngineStats past_;  // counters of workers that are gone
+  bool unloading_ = false, started_ = false;  // unloaded: neither
+  EngineStats past_;                          // counters of workers that are gone
 };
 
 }  // namespace fathom::server

@@ -99,6 +99,8 @@ class ApiServer::State::Service final : public ModelService {
     return name == model_->id || name == "deepseek-chat" ? model_ : nullptr;
   }
   Result<std::unique_ptr<Generation>> submit(GenerationSpec spec) override;
+  Status load(std::string_view) override { return set_state("loading"); }
+  Status unload(std::string_view) override { return set_state("unloaded"); }
   json status() const override {
     const std::lock_guard lock(mutex);
     return state;
@@ -113,6 +115,12 @@ class ApiServer::State::Service final : public ModelService {
   int alive = 0;
 
  private:
+  Status set_state(const char* name) {
+    const std::lock_guard lock(mutex);
+    state["models"][0]["state"] = name;
+    return {};
+  }
+
   std::shared_ptr<ServedModel> model_;
 };
 

@@ -1,10 +1,11 @@
-// What keeps the server running asks: /health, /ready, /metrics, /status.
+// What keeps the server running asks: /health, /ready, /metrics, /status, /models/load and unload.
 //
 // /health is for "restart me?" and load balancers: 503 only if no model can answer. /ready is for
-// "send me work?": 503 until every model is.
+// "send me work?": 503 until every model is that has not been unloaded.
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "server/api/misc.h"
 #include "server/api/wire.h"
 #include "server/handlers/common.h"
 #include "server/handlers/groups.h"
@@ -50,8 +51,14 @@ asio::awaitable<void> health(HandlerDeps& deps, Responder& responder) {
 asio::awaitable<void> ready(HandlerDeps& deps, Responder& responder) {
   const json status = deps.service.status();
   const json models = models_of(status);
-  bool good = !models.empty();
-  for (const json& model : models) good = good && text_of(model, "state") == "ready";
+  // A model that was unloaded on purpose is not waited for.
+  bool good = true, any = false;
+  for (const json& model : models) {
+    const std::string state = text_of(model, "state");
+    any = any || state == "ready";
+    good = good && (state == "ready" || state == "unloaded" || state == "unloading");
+  }
+  good = good && any;
   ordered_json body;
   body["status"] = good ? "ready" : "not_ready";
   body["models"] = ordered_json::object();
@@ -76,6 +83,20 @@ asio::awaitable<void> show_status(HandlerDeps& deps, std::chrono::steady_clock::
   co_await send_state(responder, true, body);
 }
 
+// POST /models/load and /models/unload.
+asio::awaitable<api::ApiStatus> change_model(HandlerDeps& deps, RequestContext& context,
+                                             Responder& responder,
+                                             Status (ModelService::*change)(std::string_view)) {
+  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_model_request));
+  const Status changed = (deps.service.*change)(asked.request.model);
+  if (!changed) co_return api::service_error(changed.error());
+  std::string state;
+  for (const json& model : models_of(deps.service.status()))
+    if (text_of(model, "id") == asked.model->id) state = text_of(model, "state");
+  co_await send_json(responder, api::model_state_body(*asked.model, state));
+  co_return api::ApiStatus{};
+}
+
 }  // namespace
 
 void add_ops_routes(Router& router, HandlerDeps& deps) {
@@ -91,6 +112,16 @@ void add_ops_routes(Router& router, HandlerDeps& deps) {
       [&deps](RequestContext&, Responder& r) { return ready(deps, r); });
   add("/metrics", deps.metrics_open ? Permission::kPublic : Permission::kMetrics,
       [&deps](RequestContext&, Responder& r) { return metrics(deps, r); });
+  const auto change = [&](const char* pattern, const char* audit, auto how) {
+    Route route =
+        light_route("POST", pattern, audit, [&deps, how](RequestContext& c, Responder& r) {
+          return answer_or_refuse(change_model(deps, c, r, how), Dialect::kOpenAi, c, r);
+        });
+    route.permission = Permission::kAdmin;
+    router.add(std::move(route));
+  };
+  change("/models/load", "models.load", &ModelService::load);
+  change("/models/unload", "models.unload", &ModelService::unload);
   add("/status", Permission::kObserve,
       [&deps, start = std::chrono::steady_clock::now()](RequestContext&, Responder& r) {
         return show_status(deps, start, r);

@@ -123,6 +123,25 @@ TEST(OpsHandlerTest, ReadyOnceAllModelsAre) {
   EXPECT_EQ(json::parse(r.body)["models"]["b"], "loading");
   server.set_status(json::object());
   EXPECT_EQ(server.get("/ready").status, 503);
+  server.set_status(json::parse(
+      R"({"state":"ok","models":[{"id":"a","state":"ready"},{"id":"b","state":"unloaded"}]})"));
+  EXPECT_EQ(server.get("/ready").status, 200);
+  server.set_status(json::parse(R"({"state":"ok","models":[{"id":"b","state":"unloaded"}]})"));
+  EXPECT_EQ(server.get("/ready").status, 503);
+}
+
+TEST(OpsHandlerTest, ModelsAreLoadedAndUnloadedByAdministrators) {
+  ApiServer server;
+  TestResponse r = server.post("/models/unload", R"({"model":"nano"})");
+  EXPECT_EQ(r.body, R"({"id":"nano","object":"model","state":"unloaded"})");
+  r = server.post("/models/load", R"({"model":"deepseek-chat"})");
+  EXPECT_EQ(r.body, R"({"id":"nano","object":"model","state":"loading"})");
+  EXPECT_EQ(server.post("/models/load", R"({"model":"x"})").status, 404);
+  EXPECT_EQ(server.post("/models/unload", "{}").status, 400);
+  for (const Route& route : server.router().routes()) {
+    const bool changes = route.pattern == "/models/load" || route.pattern == "/models/unload";
+    EXPECT_EQ(route.permission == Permission::kAdmin, changes) << route.pattern;
+  }
 }
 
 TEST(OpsHandlerTest, StatusHasVersionAndUptime) {

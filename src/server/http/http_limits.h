@@ -19,6 +19,8 @@ struct HttpLimits {
   std::chrono::milliseconds send_timeout{limits::kHttpSendTimeoutMs};
   int64_t max_connections = limits::kHttpMaxConnections;
   int64_t max_requests_per_connection = limits::kHttpMaxRequestsPerConnection;
+
+  bool operator==(const HttpLimits&) const = default;
 };
 
 }  // namespace fathom::server

@@ -186,6 +186,7 @@ export const en = {
   states: {
     active: "active", standby: "standby", ready: "ready", starting: "starting", restarting: "restarting",
     failed: "failed", ok: "running", degraded: "degraded", unavailable: "unavailable", loading: "loading",
+    unloading: "unloading", unloaded: "unloaded",
   } as Record<string, string>,
 };
 

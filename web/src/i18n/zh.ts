@@ -183,6 +183,7 @@ export const zh: Texts = {
   noData: "正在收集…",
   states: {
     active: "活动", standby: "备用", ready: "就绪", starting: "启动中", restarting: "重启中", failed: "失败",
-    ok: "运行中", degraded: "降级", unavailable: "不可用", loading: "加载中",
+    ok: "运行中", degraded: "降级", unavailable: "不可用", loading: "加载中", unloading: "卸载中",
+    unloaded: "已卸载",
   },
 };

@@ -26,7 +26,7 @@ BUDGET_S = 170  # of a full run, which repeats its random part until then
 # What a schema cannot say (a tool_choice without tools, a prompt that is too long) is refused, and rightly so.
 LEFT_OUT = ["positive_data_acceptance"]
 # Does what it is told, and then all others are refused; tests/e2e/serve_test.py has it.
-NOT_CALLED = "/models/unload"
+NOT_CALLED = "/models/{model}/unload"
 
 
 def run_schemathesis(program, server, folder):

@@ -215,11 +215,11 @@ class ChangesOfModels(unittest.TestCase):
                 async def unloaded_meanwhile():
                     task = asyncio.create_task(stream(server.port, "/v1/completions", LONG))
                     await asyncio.sleep(0.1)
-                    answer = await asyncio.to_thread(post, server.port, "/models/unload", {"model": "nano"})
+                    answer = await asyncio.to_thread(post, server.port, "/models/nano/unload", {})
                     self.assertEqual(answer, (200, {"id": "nano", "object": "model", "state": "unloading"}))
                     status, body = await asyncio.to_thread(post, server.port, "/v1/completions", LONG)
                     self.assertEqual(status, 503)
-                    self.assertIn("POST /models/load", body["error"]["message"])
+                    self.assertIn("POST /models/nano/load", body["error"]["message"])
                     return await task
 
                 result = asyncio.run(unloaded_meanwhile())
@@ -228,7 +228,7 @@ class ChangesOfModels(unittest.TestCase):
                 self.until(lambda: server.status()["models"][0]["state"] == "unloaded")
                 self.assertEqual([w["pid"] for w in server.workers()], [0])
                 self.assertEqual(server.status()["state"], "ok")
-                post(server.port, "/models/load", {"model": "nano"})
+                post(server.port, "/models/nano/load", {})
                 status, body = post(server.port, "/v1/completions", {**LONG, "max_tokens": 3})
                 self.assertEqual(status, 200, body)
 

@@ -17,8 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr FieldSpec kModel[] = {kModelField};
-
 constexpr FieldSpec kTokenize[] = {
     kModelField,
     {.name = "prompt", .type = FieldType::kString, .doc = "The text"},
@@ -76,7 +74,6 @@ ApiStatus needs_tokenizer(const ServedModel& model) {
 
 }  // namespace
 
-FieldTable model_fields() { return kModel; }
 FieldTable tokenize_fields() { return kTokenize; }
 FieldTable detokenize_fields() { return kDetokenize; }
 FieldTable embeddings_fields() { return kEmbeddings; }
@@ -88,13 +85,6 @@ std::string models_body(std::span<const std::shared_ptr<const ServedModel>> mode
 }
 
 std::string model_body(const ServedModel& model) { return wire_text(model_json(model)); }
-
-ApiResult<ModelRequest> parse_model_request(std::string_view body) {
-  FATHOM_TRY(const ordered_json object, parse_body(body));
-  const FieldReader fields(object, kModel);
-  FATHOM_TRY_STATUS(fields.check());
-  return ModelRequest{*fields.string("model")};
-}
 
 std::string model_state_body(const ServedModel& model, std::string_view state) {
   return wire_text({{"id", model.id}, {"object", "model"}, {"state", state}});

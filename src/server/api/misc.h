@@ -21,11 +21,7 @@ namespace fathom::server::api {
 std::string models_body(std::span<const std::shared_ptr<const ServedModel>> models);
 std::string model_body(const ServedModel& model);
 
-// POST /models/load and /models/unload: a model's name, and its state afterwards.
-struct ModelRequest {
-  std::string model;
-};
-ApiResult<ModelRequest> parse_model_request(std::string_view body);
+// POST /models/{id}/load and /unload: its state afterwards.
 std::string model_state_body(const ServedModel& model, std::string_view state);
 
 // GET /user/balance: who runs the model here pays no one, so there is always enough.
@@ -59,7 +55,6 @@ struct EmbeddingsRequest {
 ApiResult<EmbeddingsRequest> parse_embeddings_request(std::string_view body);
 ApiError no_embeddings(std::string_view model);
 
-FieldTable model_fields();
 FieldTable tokenize_fields();
 FieldTable detokenize_fields();
 FieldTable embeddings_fields();

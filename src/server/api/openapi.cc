@@ -51,8 +51,8 @@ constexpr ApiRoute kRoutes[] = {
     {"get", "/v1/models", "What is served", "", "ModelList"},
     {"get", "/models/{model}", "One model", "", "Model"},
     {"get", "/v1/models/{model}", "One model", "", "Model"},
-    {"post", "/models/load", "Start a model's engines", "ModelRequest", "ModelState"},
-    {"post", "/models/unload", "End a model's engines once its answers have ended", "ModelRequest",
+    {"post", "/models/{model}/load", "Start a model's engines", "", "ModelState"},
+    {"post", "/models/{model}/unload", "End a model's engines once its answers have ended", "",
      "ModelState"},
     {"get", "/user/balance", "Always enough", "", "Balance"},
     {"post", "/embeddings", "Refused: no served model has embeddings", "EmbeddingsRequest",
@@ -195,7 +195,6 @@ ordered_json components() {
                           {"AnthropicRequest", anthropic_answer_schema()},
                           {"AnthropicCountRequest", schema_of(anthropic_fields())},
                           {"AnthropicTool", schema_of(anthropic_tool_fields())},
-                          {"ModelRequest", schema_of(model_fields())},
                           {"TokenizeRequest", schema_of(tokenize_fields())},
                           {"DetokenizeRequest", schema_of(detokenize_fields())},
                           {"EmbeddingsRequest", schema_of(embeddings_fields())}};
@@ -232,7 +231,8 @@ ordered_json operation(const ApiRoute& route) {
   ordered_json content = route.response.empty()
                              ? ordered_json{{"text/plain", {{"schema", {{"type", "string"}}}}}}
                              : json_content(route.response);
-  if (route.streams) content["text/event-stream"] = {{"schema", {{"type", "string"}}}};
+  if (route.streams)
+    content["text/event-stream"] = {{"schema", {{"description", "Server-sent events"}}}};
   ordered_json responses = ordered_json::object();
   // Embeddings are refused whatever is asked.
   if (route.response != error)

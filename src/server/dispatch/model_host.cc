@@ -401,7 +401,8 @@ Result<std::unique_ptr<Generation>> ModelHost::submit(GenerationSpec spec) {
   }
   if (unloading_ || !started_) {
     return Error{ErrorCode::kUnavailable,
-                 fmt::format("the model {} is unloaded; POST /models/load loads it", model_->id)};
+                 fmt::format("the model {} is unloaded; POST /models/{}/load loads it", model_->id,
+                             model_->id)};
   }
   const int64_t most = setup_.config.max_running * std::max<int64_t>(setup_.config.workers, 1) +
                        setup_.config.max_waiting;

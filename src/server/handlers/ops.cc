@@ -1,4 +1,5 @@
-// What keeps the server running asks: /health, /ready, /metrics, /status, /models/load and unload.
+// What keeps the server running asks: /health, /ready, /metrics, /status, loading and unloading
+// models.
 //
 // /health is for "restart me?" and load balancers: 503 only if no model can answer. /ready is for
 // "send me work?": 503 until every model is that has not been unloaded.
@@ -83,17 +84,17 @@ asio::awaitable<void> show_status(HandlerDeps& deps, std::chrono::steady_clock::
   co_await send_state(responder, true, body);
 }
 
-// POST /models/load and /models/unload.
+// POST /models/{model}/load and /unload.
 asio::awaitable<api::ApiStatus> change_model(HandlerDeps& deps, RequestContext& context,
                                              Responder& responder,
                                              Status (ModelService::*change)(std::string_view)) {
-  FATHOM_CO_TRY(auto asked, co_await read_request(deps, context, api::parse_model_request));
-  const Status changed = (deps.service.*change)(asked.request.model);
+  FATHOM_CO_TRY(const auto served, find_model(deps, context.param("model")));
+  const Status changed = (deps.service.*change)(served->id);
   if (!changed) co_return api::service_error(changed.error());
   std::string state;
   for (const json& model : models_of(deps.service.status()))
-    if (text_of(model, "id") == asked.model->id) state = text_of(model, "state");
-  co_await send_json(responder, api::model_state_body(*asked.model, state));
+    if (text_of(model, "id") == served->id) state = text_of(model, "state");
+  co_await send_json(responder, api::model_state_body(*served, state));
   co_return api::ApiStatus{};
 }
 
@@ -120,8 +121,8 @@ void add_ops_routes(Router& router, HandlerDeps& deps) {
     route.permission = Permission::kAdmin;
     router.add(std::move(route));
   };
-  change("/models/load", "models.load", &ModelService::load);
-  change("/models/unload", "models.unload", &ModelService::unload);
+  change("/models/{model}/load", "models.load", &ModelService::load);
+  change("/models/{model}/unload", "models.unload", &ModelService::unload);
   add("/status", Permission::kObserve,
       [&deps, start = std::chrono::steady_clock::now()](RequestContext&, Responder& r) {
         return show_status(deps, start, r);

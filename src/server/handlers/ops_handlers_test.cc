@@ -132,14 +132,14 @@ TEST(OpsHandlerTest, ReadyOnceAllModelsAre) {
 
 TEST(OpsHandlerTest, ModelsAreLoadedAndUnloadedByAdministrators) {
   ApiServer server;
-  TestResponse r = server.post("/models/unload", R"({"model":"nano"})");
+  TestResponse r = server.post("/models/nano/unload", "");
   EXPECT_EQ(r.body, R"({"id":"nano","object":"model","state":"unloaded"})");
-  r = server.post("/models/load", R"({"model":"deepseek-chat"})");
+  r = server.post("/models/deepseek-chat/load", "");
   EXPECT_EQ(r.body, R"({"id":"nano","object":"model","state":"loading"})");
-  EXPECT_EQ(server.post("/models/load", R"({"model":"x"})").status, 404);
-  EXPECT_EQ(server.post("/models/unload", "{}").status, 400);
+  EXPECT_EQ(server.post("/models/x/load", "").status, 404);
   for (const Route& route : server.router().routes()) {
-    const bool changes = route.pattern == "/models/load" || route.pattern == "/models/unload";
+    const bool changes =
+        route.pattern == "/models/{model}/load" || route.pattern == "/models/{model}/unload";
     EXPECT_EQ(route.permission == Permission::kAdmin, changes) << route.pattern;
   }
 }

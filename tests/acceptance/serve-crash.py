@@ -10,13 +10,12 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from fixtures import NANO, QUICK, ROOT  # noqa: E402
+from fixtures import NANO, QUICK, smollm2  # noqa: E402
 from serving import Server, percentile, stream, v3_with_text  # noqa: E402
 
 STOP = "--stop" in sys.argv[1:]
@@ -99,14 +98,6 @@ def measure(case):
           f"{percentile(pauses, 0.5):.2f} s, p99 {p99:.2f} s (at most {case.limit_s} s), longest "
           f"{max(pauses, default=0):.2f} s", flush=True)
     return not failures and (QUICK or p99 <= case.limit_s)
-
-
-def smollm2():
-    found = subprocess.run([os.path.join(ROOT, "scripts/fetch_smollm2.sh")], capture_output=True, text=True)
-    if found.returncode != 0:
-        print("skipped: SmolLM2 cannot be fetched")
-        sys.exit(77)
-    return found.stdout.strip().splitlines()[-1]
 
 
 with tempfile.TemporaryDirectory() as folder:

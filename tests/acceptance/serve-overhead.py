@@ -6,25 +6,14 @@ import json
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from fixtures import NANO, QUICK, ROOT, fathom  # noqa: E402
+from fixtures import NANO, QUICK, fathom, smollm2  # noqa: E402
 from serving import Server  # noqa: E402
 
 THREADS, TOKENS, ROUNDS = 2, 64 if QUICK else 256, 1 if QUICK else 7
-
-
-def model_file():
-    if QUICK:
-        return NANO
-    found = subprocess.run([os.path.join(ROOT, "scripts/fetch_smollm2.sh")], capture_output=True, text=True)
-    if found.returncode != 0:
-        print("skipped: SmolLM2 cannot be fetched")
-        sys.exit(77)
-    return found.stdout.strip().splitlines()[-1]
 
 
 def engine_rate(model):
@@ -53,7 +42,7 @@ def server_rate(server, seed):
     return (TOKENS - 1) / (last - first)
 
 
-path, engine, served = model_file(), [], []
+path, engine, served = NANO if QUICK else smollm2(), [], []
 with Server(path, "--model-id", "m", "--threads", THREADS, "--speculate", 0, "--log-level", "warning") as running:
     server_rate(running, -1)
     for i in range(ROUNDS):

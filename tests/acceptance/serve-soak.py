@@ -170,7 +170,7 @@ with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as r
         deadline = time.monotonic() + 60
         while True:
             model = running.status()["models"][0]
-            left = model["running"] + model["waiting"]
+            left = model["running"] + model["waiting"] + model["kv_pages_used"] - model["kv_pages_cached"]
             if left == 0 or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
@@ -187,6 +187,6 @@ for report in found[:2]:
     print(report[:3000])
 held = not failed and not found and left == 0 and (QUICK or max(front, worker) <= GROWTH_LIMIT)
 print(f"soak, {built_with or 'no'} sanitizer: {sum(counted.values())} requests and {killed} kills in {duration} s, {len(failed)} failures, "
-      f"{len(found)} reports, {left} sequences left; memory of the front {seen[-1][1]:.0f} MiB ({front:.2f} times what it "
+      f"{len(found)} reports, {left} sequences and pages left; memory of the front {seen[-1][1]:.0f} MiB ({front:.2f} times what it "
       f"was), of the worker {seen[-1][3]:.0f} MiB ({worker:.2f} times)")
 sys.exit(0 if held else 1)

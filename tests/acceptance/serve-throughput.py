@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from fixtures import QUICK, ROOT  # noqa: E402
+from fixtures import QUICK, smollm2  # noqa: E402
 from serving import Server, percentile, stream  # noqa: E402
 
 THREADS, PROMPT, COMMON, OUT = 2, 512, 256, 64
@@ -26,16 +26,6 @@ CLIENTS = [1, 4] if QUICK else [1, 8, 32]
 REQUESTS = {1: 6, 4: 8, 8: 24, 32: 64}
 ROUNDS = 1 if QUICK else int(os.environ.get("FATHOM_BENCH_ROUNDS", "2"))
 PEER = os.path.join(os.environ.get("PEERS", ""), "llama.cpp/build/bin/llama-server")
-
-
-def model_file():
-    if os.environ.get("FATHOM_SERVE_MODEL"):
-        return os.environ["FATHOM_SERVE_MODEL"]
-    found = subprocess.run([os.path.join(ROOT, "scripts/fetch_smollm2.sh")], capture_output=True, text=True)
-    if found.returncode != 0:
-        print("skipped: SmolLM2 cannot be fetched, and $FATHOM_SERVE_MODEL is not set")
-        sys.exit(77)
-    return found.stdout.strip().splitlines()[-1]
 
 
 class Peer:
@@ -117,7 +107,7 @@ def measure(model):
                    for c, v in cases.items()} for name, cases in out.items()}
 
 
-figures = measure(model_file())
+figures = measure(os.environ.get("FATHOM_SERVE_MODEL") or smollm2())
 for name, cases in figures.items():
     for clients, (speed, p50, p99) in cases.items():
         print(f"{name}, {clients} clients: {speed:.1f} tokens/s, first token after {p50:.2f} s (median), {p99:.2f} s (p99)")

@@ -33,6 +33,15 @@ def read_safetensors(path):
     return out
 
 
+def smollm2():
+    """The path of SmolLM2's GGUF file, fetched if need be; ends the script as skipped where it cannot be."""
+    found = subprocess.run([os.path.join(ROOT, "scripts/fetch_smollm2.sh")], capture_output=True, text=True)
+    if found.returncode != 0:
+        print("skipped: SmolLM2 cannot be fetched")
+        sys.exit(77)
+    return found.stdout.strip().splitlines()[-1]
+
+
 def fathom(*arguments, **options):
     """Runs the program; returns its standard output. Prints and exits if it fails."""
     done = subprocess.run([FATHOM, *map(str, arguments)], capture_output=True, **options)

@@ -119,12 +119,10 @@ Result<ModelSetup> setup_model(const ModelConfig& config, std::string socket_pre
       fmt::format("fp_{:010x}", std::hash<std::string>{}(path + FATHOM_VERSION) & 0xFFFFFFFFFF);
   m.tokenizer = std::move(loaded.tokenizer);
   if (config.workers == 0) {
-    setup.make_engine = [options]() -> Result<std::unique_ptr<Engine>> {
-      // Lives as long as the program, like the model it computes.
-      static std::vector<std::unique_ptr<ServedEngine>> kept;
-      FATHOM_TRY(auto served, load_served_engine(options));
-      kept.push_back(std::move(served));
-      return make_engine(*kept.back());
+    setup.make_engine = [options]() -> Result<LocalEngine> {
+      FATHOM_TRY(std::shared_ptr<ServedEngine> served, load_served_engine(options));
+      FATHOM_TRY(auto engine, make_engine(*served));
+      return LocalEngine{std::move(served), std::move(engine)};
     };
   }
   return setup;

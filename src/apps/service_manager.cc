@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,7 +37,10 @@ ServiceManager ServiceManager::from_environment() {
   const int64_t watchdog_us = number_or(take_variable("WATCHDOG_USEC"), 0);
   const int64_t watched = number_or(take_variable("WATCHDOG_PID"), ::getpid());
   if (m.address_.empty() || m.address_.size() >= sizeof(sockaddr_un::sun_path)) return m;
-  m.fd_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  m.fd_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  // A service manager that reads nothing must not hold up the service.
+  const timeval patience{.tv_sec = 0, .tv_usec = 100'000};
+  (void)::setsockopt(m.fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   if (m.fd_ >= 0 && watchdog_us > 1 && watched == ::getpid())
     m.alive_every_ = std::chrono::microseconds(watchdog_us / 2);
   return m;

@@ -22,8 +22,8 @@ class ServiceManager {
   ServiceManager& operator=(ServiceManager&&) = delete;
   ~ServiceManager();
 
-  // `state`: the lines of one message. What cannot be delivered is dropped: a service manager that
-  // is gone must not end the service.
+  // `state`: the lines of one message. What cannot be delivered within 100 ms is dropped: a service
+  // manager that is gone must not end the service.
   void notify(std::string_view state) const;
   void ready() const { notify("READY=1"); }
   void stopping() const { notify("STOPPING=1"); }

@@ -72,7 +72,8 @@ class ModelService {
   // Errors: kInvalidArgument (Engine::submit's), kResourceLimit (the queue is full: HTTP 429),
   // kUnavailable (no worker is up and none will be: HTTP 503).
   virtual Result<std::unique_ptr<Generation>> submit(GenerationSpec spec) = 0;
-  // Starts the engines of a model that was unloaded; nothing where they run. Errors: kNotFound.
+  // Starts the engines of a model that was unloaded; nothing where they run. Errors: kNotFound;
+  // those of an engine in this process.
   virtual Status load(std::string_view name) = 0;
   // A model keeps its place in the list and takes no requests; once those in flight have ended, its
   // engines end and their memory is free. Errors: kNotFound.

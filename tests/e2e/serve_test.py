@@ -227,8 +227,28 @@ class ChangesOfModels(unittest.TestCase):
                 self.assertEqual(result.text, expected.text)
                 self.until(lambda: server.status()["models"][0]["state"] == "unloaded")
                 self.assertEqual([w["pid"] for w in server.workers()], [0])
+                with open(f"/proc/{server.process.pid}/maps", encoding="utf-8") as f:
+                    self.assertNotIn(".safetensors", f.read())
                 self.assertEqual(server.status()["state"], "ok")
                 post(server.port, "/models/nano/load", {})
+                status, body = post(server.port, "/v1/completions", {**LONG, "max_tokens": 3})
+                self.assertEqual(status, 200, body)
+
+    def test_a_model_whose_files_were_replaced_is_loaded_anew_on_hup(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in os.listdir(NANO):
+                os.symlink(os.path.join(NANO, name), os.path.join(folder, name))
+            config = os.path.join(folder, "config.json")
+            os.unlink(config)
+            shutil.copy(os.path.join(NANO, "config.json"), config)
+            with Server(folder, "--model-id", "nano") as server:
+                before = server.workers()[0]["pid"]
+                server.process.send_signal(signal.SIGHUP)
+                self.until(lambda: '"stay":1' in server.text_of_log())
+                self.assertEqual(server.workers()[0]["pid"], before)
+                os.utime(config, (time.time() + 60, time.time() + 60))
+                server.process.send_signal(signal.SIGHUP)
+                self.until(lambda: server.workers()[0]["pid"] not in (0, before))
                 status, body = post(server.port, "/v1/completions", {**LONG, "max_tokens": 3})
                 self.assertEqual(status, 200, body)
 
@@ -284,8 +304,8 @@ class Service(unittest.TestCase):
                 for pid in workers:
                     with open(f"/proc/{pid}/environ", "rb") as f:
                         self.assertNotIn(b"NOTIFY_SOCKET", f.read())
-                self.until(manager, b"WATCHDOG=1", lambda: server.process.send_signal(signal.SIGHUP), b"RELOADING=1")
-                self.until(manager, b"WATCHDOG=1", lambda: None, b"READY=1")
+                self.expect(manager, b"WATCHDOG=1", lambda: server.process.send_signal(signal.SIGHUP), b"RELOADING=1")
+                self.expect(manager, b"WATCHDOG=1", lambda: None, b"READY=1")
                 os.kill(server.process.pid, signal.SIGSTOP)
                 manager.settimeout(1)
                 with self.assertRaises(TimeoutError):
@@ -293,9 +313,9 @@ class Service(unittest.TestCase):
                         manager.recv(4096)
                 os.kill(server.process.pid, signal.SIGCONT)
                 manager.settimeout(30)
-                self.until(manager, b"WATCHDOG=1", lambda: server.process.send_signal(signal.SIGTERM), b"STOPPING=1")
+                self.expect(manager, b"WATCHDOG=1", lambda: server.process.send_signal(signal.SIGTERM), b"STOPPING=1")
 
-    def until(self, manager, between, act, expected):
+    def expect(self, manager, between, act, expected):
         """After `act` the first message that is not `between` starts with `expected`."""
         act()
         message = between

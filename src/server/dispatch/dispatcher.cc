@@ -80,12 +80,6 @@ void Dispatcher::stop() {
     for (const auto& host : *hosts) host->stop();
 }
 
-std::vector<ModelConfig> Dispatcher::configs() const {
-  std::vector<ModelConfig> out;
-  for (const auto& host : hosts_) out.push_back(host->config());
-  return out;
-}
-
 std::vector<std::shared_ptr<const ServedModel>> Dispatcher::models() const {
   std::vector<std::shared_ptr<const ServedModel>> out;
   for (const auto& host : hosts_) out.push_back(host->model());

@@ -17,13 +17,11 @@ class Dispatcher final : public ModelService {
  public:
   Dispatcher(boost::asio::io_context& io, Log& log) : io_(io), log_(log) {}
 
-  // From now on these are served: those that stay, by what was configured, and the ones in `added`,
-  // in this order. All others are found no more; their requests end, and then their engines. On an
-  // error nothing changes. Errors: ModelHost::start's; two models with a name in common.
+  // From now on these are served: the ones configured as in `stay`, and those in `added`. All
+  // others are found no more; their requests end, and then their engines. On an error nothing
+  // changes. Errors: ModelHost::start's; two models with a name in common.
   Status serve(const std::vector<ModelConfig>& stay, std::vector<ModelSetup> added);
   void stop();
-  // What each model that is served was configured with.
-  std::vector<ModelConfig> configs() const;
 
   std::vector<std::shared_ptr<const ServedModel>> models() const override;
   // With one model alone, DeepSeek's own names find it too.

@@ -20,9 +20,9 @@ struct JournalEntry {
   Request request;  // `emitted`: the tokens that the client was given or will be
   std::string request_id;
   std::shared_ptr<AnswerQueue> answer;
-  int port = -1;              // index of the engine that computes it; −1: it waits for one
-  uint64_t port_epoch = 0;    // which life of that engine
-  int faults = 0;             // engines that crashed before they completed a step with it
+  int port = -1;            // index of the engine that computes it; −1: it waits for one
+  uint64_t port_epoch = 0;  // which life of that engine
+  int faults = 0;           // engines that crashed before they completed a step with it
 };
 
 class Journal {

@@ -133,6 +133,7 @@ void ModelHost::end_engines() {
       slot.process->abandon();
     }
     slot.local.reset();
+    slot.local_owner.reset();
     slot.process.reset();
     slot.memory = -1;
     slot.flights = 0;
@@ -145,7 +146,7 @@ void ModelHost::end_engines() {
 
 Status ModelHost::start_engines() {
   if (setup_.config.workers == 0) {
-    FATHOM_TRY(auto engine, setup_.make_engine());
+    FATHOM_TRY(LocalEngine made, setup_.make_engine());
     slots_.resize(1);
     const uint64_t epoch = ++slots_[0].epoch;
     auto sink = [this, epoch](std::vector<LoopEvent> events) {
@@ -155,7 +156,8 @@ Status ModelHost::start_engines() {
                             self->on_events(0, epoch, std::move(events));
                         });
     };
-    slots_[0].local = std::make_unique<EngineLoop>(std::move(engine), std::move(sink));
+    slots_[0].local_owner = std::move(made.owner);
+    slots_[0].local = std::make_unique<EngineLoop>(std::move(made.engine), std::move(sink));
     local_port_ = std::make_unique<LocalPort>(*slots_[0].local);
     return {};
   }

@@ -30,6 +30,12 @@
 
 namespace fathom::server {
 
+// An engine in this process, and what it points into.
+struct LocalEngine {
+  std::shared_ptr<void> owner;
+  std::unique_ptr<Engine> engine;
+};
+
 struct ModelSetup {
   ServedModel model;
   ModelConfig config;
@@ -38,7 +44,7 @@ struct ModelSetup {
   // Its sockets are this path and a number. The system takes some 100 bytes, so no model's name.
   std::string socket_prefix;
   // For config.workers = 0.
-  std::function<Result<std::unique_ptr<Engine>>()> make_engine;
+  std::function<Result<LocalEngine>()> make_engine;
 };
 
 class ModelHost : public std::enable_shared_from_this<ModelHost> {
@@ -66,6 +72,7 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
  private:
   struct Slot {
     std::shared_ptr<WorkerProcess> process;  // null: none, or to be started again
+    std::shared_ptr<void> local_owner;       // for config.workers = 0: what `local` points into
     std::unique_ptr<EngineLoop> local;       // for config.workers = 0
     uint64_t epoch = 0;
     bool standby = false;

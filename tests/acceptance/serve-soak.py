@@ -81,17 +81,20 @@ async def one_request(port, rng):
     elif kind == "leave":
         body, leave = {**chat(rng, stream=True), "max_tokens": 900}, rng.randrange(1, 4000)
     elif kind == "nonsense":
-        body, expected = rng.choice([b"{", b"[]", b"\xff\xfe", b'{"model":"m","messages":7}', b'{"model":"no"}']), {400, 404, 422}
+        body = rng.choice([b"{", b"[]", b"\xff\xfe", b'{"model":"m","messages":7}', b'{"model":"no"}'])
+        expected = {400, 404, 422}
     elif kind == "completion":
         path = "/v1/completions"
-        body = {"model": "m", "prompt": "1+1=" * rng.randrange(1, 100), "max_tokens": rng.randrange(1, 200), "ignore_eos": True}
+        body = {"model": "m", "prompt": "1+1=" * rng.randrange(1, 100), "max_tokens": rng.randrange(1, 200),
+                "ignore_eos": True}
     elif kind == "background":
         path, body = "/v1/responses", {"model": "m", "input": "2+2=", "background": True, "max_output_tokens": 40}
     elif kind == "anthropic":
         path, body = "/anthropic/v1/messages", chat(rng)
         body.pop("seed")
     elif kind == "look":
-        method, body, path = "GET", None, rng.choice(["/v1/models", "/metrics", "/status", "/health", "/", "/openapi.json"])
+        method, body = "GET", None
+        path = rng.choice(["/v1/models", "/metrics", "/status", "/health", "/", "/openapi.json"])
     else:
         path, body = "/tokenize", {"model": "m", "content": "text " * rng.randrange(1, 500)}
     try:
@@ -132,10 +135,12 @@ async def traffic(server, seconds):
         killing_ends = start + 0.2 * seconds  # before memory is compared, so that one worker is seen for long
         while time.monotonic() < end:
             await asyncio.sleep(min(seconds / 60, 10))
-            workers = [w["pid"] for w in await asyncio.to_thread(server.workers) if w["role"] == "active" and w["state"] == "ready"]
+            workers = [w["pid"] for w in await asyncio.to_thread(server.workers)
+                       if w["role"] == "active" and w["state"] == "ready"]
             if not workers:
                 continue
-            samples.append((time.monotonic() - start, memory_mib(server.process.pid), workers[0], memory_mib(workers[0])))
+            samples.append((time.monotonic() - start, memory_mib(server.process.pid), workers[0],
+                            memory_mib(workers[0])))
             if time.monotonic() < killing_ends:
                 os.kill(rng.choice(workers), signal.SIGKILL)
                 kills += 1
@@ -165,7 +170,8 @@ duration = 15 if QUICK else 1200 if built_with == "thread" else 3600
 with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as reports:
     for name in ("ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"):
         os.environ[name] = f"{os.environ.get(name, '')}:log_path={reports}/report:detect_leaks=1"
-    with Server(nano_with_tools(folder), "--model-id", "m", "--standby", 1, "--log-level", "error", binary=binary) as running:
+    flags = ["--model-id", "m", "--standby", 1, "--log-level", "error"]
+    with Server(nano_with_tools(folder), *flags, binary=binary) as running:
         counted, failed, seen, killed = asyncio.run(traffic(running, duration))
         deadline = time.monotonic() + 60
         while True:
@@ -186,7 +192,7 @@ for failure in failed[:5]:
 for report in found[:2]:
     print(report[:3000])
 held = not failed and not found and left == 0 and (QUICK or max(front, worker) <= GROWTH_LIMIT)
-print(f"soak, {built_with or 'no'} sanitizer: {sum(counted.values())} requests and {killed} kills in {duration} s, {len(failed)} failures, "
-      f"{len(found)} reports, {left} sequences and pages left; memory of the front {seen[-1][1]:.0f} MiB ({front:.2f} times what it "
-      f"was), of the worker {seen[-1][3]:.0f} MiB ({worker:.2f} times)")
+print(f"soak, {built_with or 'no'} sanitizer: {sum(counted.values())} requests and {killed} kills in {duration} s, "
+      f"{len(failed)} failures, {len(found)} reports, {left} sequences and pages left; memory of the front "
+      f"{seen[-1][1]:.0f} MiB ({front:.2f} times what it was), of the worker {seen[-1][3]:.0f} MiB ({worker:.2f} times)")
 sys.exit(0 if held else 1)

@@ -210,7 +210,7 @@ class Cache {
     // Read only, whatever the view allows.
     view_ = {.data = const_cast<std::byte*>(memory()),
              .dtype = type,
-             .page_tokens = kPageTokens,
+             .page_rows = kPageTokens,
              .page_stride_bytes = page_bytes,
              .row_elements = s.row_elements};
   }
@@ -235,7 +235,7 @@ void count_attention(benchmark::State& state, DType type, const AttendShape& s, 
 void bench_attend(benchmark::State& state, DType type, const AttendShape& s, int64_t keys) {
   const Cache cache(type, s, keys);
   const AttendKernel& kernel = attend_kernel({.dtype = type,
-                                              .page_tokens = cache.view().page_tokens,
+                                              .page_tokens = cache.view().page_rows,
                                               .key_dim = s.key_dim,
                                               .value_dim = s.value_dim});
   const Rows q(s.queries, s.key_dim), out(s.queries, s.value_dim);
@@ -245,7 +245,7 @@ void bench_attend(benchmark::State& state, DType type, const AttendShape& s, int
   const AttendRows rows{.data = reinterpret_cast<const uint8_t*>(cache.view().data),
                         .pages = cache.pages().data(),
                         .dtype = type,
-                        .page_tokens = cache.view().page_tokens,
+                        .page_tokens = cache.view().page_rows,
                         .page_stride_bytes = cache.view().page_stride_bytes,
                         .row_bytes = cache.view().row_bytes(),
                         .key_dim = s.key_dim,

@@ -18,14 +18,15 @@ class Runner {
  public:
   static Result<std::unique_ptr<Runner>> create(const Model& model, const BenchCase& test,
                                                 int64_t chunk, DType kv_type) {
-    const int64_t tokens = test.depth + test.tokens;
-    const int64_t pages = (tokens + kDefaultPageTokens - 1) / kDefaultPageTokens;
-    FATHOM_TRY(KvCache cache,
-               KvCache::create(model.kv_layers(), test.batch * pages * kDefaultPageTokens,
-                               kDefaultPageTokens, kv_type));
-    std::unique_ptr<Runner> runner(new Runner(model, test, chunk, std::move(cache)));
-    for (auto& table : runner->pages_) FATHOM_CHECK(runner->cache_.take(pages, table));
-    return runner;
+    // Whole pages for each sequence, whatever the model makes of page_tokens.
+    const int64_t tokens = test.depth + test.tokens + 8 * kDefaultPageTokens;
+    FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(),
+                                              {.capacity_tokens = test.batch * tokens,
+                                               .type = kv_type,
+                                               .window_tokens = model.window_tokens(),
+                                               .window_sequences = test.batch,
+                                               .step_tokens = test.batch * (chunk + test.tokens)}));
+    return std::unique_ptr<Runner>(new Runner(model, test, chunk, std::move(cache)));
   }
 
   // Fills every sequence's cache with `depth` tokens.
@@ -44,8 +45,7 @@ class Runner {
       builder_.clear();
       for (int64_t s = 0; s < test_.batch; ++s) {
         const int32_t token = random_token(s, test_.depth + i);
-        builder_.add(std::span(&token, 1), test_.depth + i, PositionClass::kGenerated,
-                     pages_[static_cast<std::size_t>(s)]);
+        add(s, std::span(&token, 1), test_.depth + i, PositionClass::kGenerated);
       }
       step(ops, test_.batch);
       steps.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
@@ -58,7 +58,15 @@ class Runner {
         test_(test),
         chunk_(chunk),
         cache_(std::move(cache)),
-        pages_(static_cast<std::size_t>(test.batch)) {}
+        tables_(static_cast<std::size_t>(test.batch)) {}
+
+  void add(int64_t sequence, std::span<const int32_t> tokens, int64_t start, PositionClass c) {
+    PageTables& tables = tables_[static_cast<std::size_t>(sequence)];
+    // Every repeat starts at the depth again.
+    cache_.slide(std::min(start, test_.depth), tables);
+    FATHOM_CHECK(cache_.cover(start + static_cast<int64_t>(tokens.size()), tables)) << start;
+    builder_.add(tokens, start, c, tables);
+  }
 
   // The same token at the same place in every repeat.
   int32_t random_token(int64_t sequence, int64_t position) const {
@@ -76,8 +84,7 @@ class Runner {
       for (int64_t i = 0; i < rows; ++i)
         tokens_.push_back(random_token(sequence, start + done + i));
       builder_.clear();
-      builder_.add(tokens_, start + done, PositionClass::kPrompt,
-                   pages_[static_cast<std::size_t>(sequence)]);
+      add(sequence, tokens_, start + done, PositionClass::kPrompt);
       done += rows;
       step(ops, done == count && steps != nullptr ? 1 : 0);
       if (steps != nullptr)
@@ -89,7 +96,7 @@ class Runner {
   void step(Ops& ops, int64_t logits_rows) {
     workspace_.reset();
     const ModelContext context{ops, workspace_};
-    const TensorView hidden = model_.forward(context, builder_.step(cache_));
+    const TensorView hidden = model_.forward(context, builder_.step(cache_)).hidden;
     if (logits_rows == 0) return;
     const TensorView out = workspace_.f32(logits_rows, model_.info().vocab_size);
     model_.logits(context, hidden.row_range(hidden.rows - logits_rows, logits_rows), out);
@@ -99,7 +106,7 @@ class Runner {
   BenchCase test_;
   int64_t chunk_;
   KvCache cache_;
-  std::vector<std::vector<int32_t>> pages_;
+  std::vector<PageTables> tables_;
   std::vector<int32_t> tokens_;
   StepBuilder builder_;
   Workspace workspace_;

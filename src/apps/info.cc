@@ -1,6 +1,7 @@
 // fathom info: what a model is and what it needs.
 #include <fmt/format.h>
 
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -82,7 +83,8 @@ Status run(const Options& o) {
   FATHOM_TRY(const auto model, load_model(files));
   const ModelInfo& info = model->info();
   const Sizes sizes = measure(*files.weights);
-  const int64_t cache_per_token = kv_bytes_per_token(model->kv_layers());
+  const auto cache_per_token =
+      static_cast<int64_t>(std::ceil(kv_bytes_per_token(model->kv_layers())));
   const auto family = model_chat_family(files);
   const std::string chat = family ? std::string(chat_family_name(*family)) : "";
   const std::string format = gguf_format(files);

@@ -104,10 +104,9 @@ std::string model_hash(const ModelFiles& files, const ComputeFlags& compute) {
 
 CacheSize cache_size(const ServedEngineOptions& o, const Model& model) {
   const ComputeFlags& c = o.compute;
-  const int64_t bytes =
-      std::max<int64_t>(kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1);
-  const int64_t room = std::max(available_memory() / 4 / bytes / kDefaultPageTokens, int64_t{1}) *
-                       kDefaultPageTokens;
+  const double bytes = std::max(kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1.0);
+  const auto fitting = static_cast<int64_t>(static_cast<double>(available_memory() / 4) / bytes);
+  const int64_t room = std::max(fitting / kDefaultPageTokens, int64_t{1}) * kDefaultPageTokens;
   CacheSize size;
   size.context_tokens = o.context_tokens > 0 ? o.context_tokens : model.info().max_context_tokens;
   size.cache_tokens = o.cache_tokens > 0 ? o.cache_tokens

@@ -33,10 +33,17 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
   if (o.context_tokens <= 0) o.context_tokens = o.cache_tokens;
   o.context_tokens = std::min(o.context_tokens, o.cache_tokens);
   if (model.info().mtp_layers == 0) o.speculate_up_to = 0;
-  if (o.shared_memory) o.shared_memory->uncovered_layers = model.info().mtp_layers;
   FATHOM_TRY(KvCache cache,
-             KvCache::create(model.kv_layers(), o.cache_tokens, o.page_tokens, o.kv_type,
-                             o.shared_memory ? &*o.shared_memory : nullptr));
+             KvCache::create(model.kv_layers(),
+                             {.capacity_tokens = o.cache_tokens,
+                              .page_tokens = o.page_tokens,
+                              .type = o.kv_type,
+                              .window_tokens = model.window_tokens(),
+                              .window_sequences = o.max_sequences,
+                              .step_tokens = std::max(o.prefill_chunk, o.max_batch_tokens),
+                              .shared = o.shared_memory ? &*o.shared_memory : nullptr}));
+  // Cached pages are no use without the window pages before them, which it does not keep.
+  if (cache.has_window()) o.prefix_cache = false;
   auto engine = std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
   engine->prefix_cache_.restore();
   return engine;
@@ -111,7 +118,7 @@ void Engine::cancel(uint64_t request_id) {
 
 // Releases what the sequence holds of the cache: it can be computed again.
 void Engine::release(Sequence& s) {
-  cache_->give_back(s.pages);
+  cache_->give_back(s.tables);
   s.computed = 0;
   s.cached_pages = 0;
   s.last_node = PrefixCache::kNoNode;
@@ -145,8 +152,8 @@ EngineStats Engine::stats() const {
   EngineStats out = stats_;
   out.waiting = waiting();
   out.running = running();
-  out.pages_total = cache_->total_pages();
-  out.pages_free = cache_->free_pages();
+  out.pages_total = cache_->pages().total();
+  out.pages_free = cache_->pages().free();
   out.pages_cached = prefix_cache_.pages();
   return out;
 }

@@ -85,7 +85,7 @@ class Engine {
   Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache);
 
   void admit();
-  bool make_room(int64_t pages);
+  bool make_room(int64_t pages, int64_t window_pages);
   void match_prefix(Sequence& s);
   PrefixCache::Key page_key(const Sequence& s, int64_t page) const;
   void plan();
@@ -95,7 +95,7 @@ class Engine {
   void sample(const TensorView& hidden, std::vector<TokenEvent>& events);
   bool sample_row(Sequence& s, std::span<float> logits, std::vector<TokenEvent>& events);
   void advance(Sequence& s, int64_t rows);
-  void draft(const TensorView& hidden);
+  void draft(const TensorView& input);
   void release(Sequence& s);
   void finish(Sequence& s);
   bool speculates() const;

@@ -23,9 +23,9 @@ class SlowModel : public Model {
     info_ = {.name = "slow", .vocab_size = 8, .hidden_size = 1, .max_context_tokens = 5000};
   }
   std::vector<KvLayerSpec> kv_layers() const override { return {{1}}; }
-  TensorView forward(const ModelContext& context, const Step& step) const override {
+  ModelOutput forward(const ModelContext& context, const Step& step) const override {
     std::this_thread::sleep_for(1ms);
-    return context.workspace.f32(static_cast<int64_t>(step.token_ids.size()), 1);
+    return {.hidden = context.workspace.f32(static_cast<int64_t>(step.token_ids.size()), 1)};
   }
   void logits(const ModelContext&, const TensorView&, const TensorView& out) const override {
     for (int64_t r = 0; r < out.rows; ++r)

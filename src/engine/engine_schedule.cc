@@ -34,8 +34,8 @@ void Engine::match_prefix(Sequence& s) {
     const auto node =
         prefix_cache_.find(s.request.tenant, s.last_node, page_key(s, s.cached_pages));
     if (!node) break;
-    cache_->share(prefix_cache_.page(*node));
-    s.pages.push_back(prefix_cache_.page(*node));
+    cache_->pages().share(prefix_cache_.page(*node));
+    s.tables.pages.push_back(prefix_cache_.page(*node));
     s.last_node = *node;
     ++s.cached_pages;
   }
@@ -43,9 +43,11 @@ void Engine::match_prefix(Sequence& s) {
   s.computed = s.cached_pages * cache_->page_tokens();
 }
 
-// Evicts cached pages until `pages` are free; false if there are not so many.
-bool Engine::make_room(int64_t pages) {
-  while (cache_->free_pages() < pages)
+// Evicts cached pages until `pages` are free; false if there are not so many, or too few window
+// pages.
+bool Engine::make_room(int64_t pages, int64_t window_pages) {
+  if (cache_->window_pages().free() < window_pages) return false;
+  while (cache_->pages().free() < pages)
     if (!prefix_cache_.evict()) return false;
   return true;
 }
@@ -57,12 +59,11 @@ void Engine::admit() {
     Sequence* const s = waiting_.next();
     if (s == nullptr) return;
     match_prefix(*s);
-    const int64_t missing = cache_->pages_for(s->size()) - static_cast<int64_t>(s->pages.size());
-    if (!make_room(missing + running())) {
+    if (!make_room(cache_->missing_pages(s->tables, s->size()) + running(), 0)) {
       // Alone, it always fits (submit saw to that).
       release(*s);
       if (running() > 0) return;
-      FATHOM_CHECK(make_room(cache_->pages_for(s->size()))) << s->size();
+      FATHOM_CHECK(make_room(cache_->pages_for(s->size()), 0)) << s->size();
     }
     if (s->cached_tokens < 0) {
       s->cached_tokens = std::min(s->computed, s->prompt_size());
@@ -94,13 +95,12 @@ void Engine::preempt(std::size_t index) {
 
 // Pages for the first `tokens` of running_[order], if need be from those behind it.
 bool Engine::reserve(Sequence& s, int64_t tokens, std::size_t order) {
-  const int64_t missing = cache_->pages_for(tokens) - static_cast<int64_t>(s.pages.size());
-  if (missing <= 0) return true;
-  while (!make_room(missing)) {
+  while (!make_room(cache_->missing_pages(s.tables, tokens),
+                    cache_->missing_window_pages(s.tables, tokens))) {
     if (running_.size() == order + 1) return false;
     preempt(running_.size() - 1);
   }
-  return cache_->take(missing, s.pages);
+  return cache_->cover(tokens, s.tables);
 }
 
 bool Engine::speculates() const {
@@ -156,7 +156,7 @@ void Engine::build_step() {
       const int64_t first = builder_.rows();
       std::vector<int32_t> tokens(pending.begin(), pending.begin() + known);
       if (drafted) tokens.push_back(s->draft);
-      builder_.add(tokens, s->computed, position_class, s->pages);
+      builder_.add(tokens, s->computed, position_class, s->tables);
       s->step_class = position_class;
       if (s->computed + known == s->size()) s->logits_row = first + known - 1;
     }

@@ -39,29 +39,29 @@ class HashModel : public Model {
     info_.mtp_layers = mtp ? 1 : 0;
   }
   std::vector<KvLayerSpec> kv_layers() const override {
-    return info_.mtp_layers > 0 ? std::vector<KvLayerSpec>{{2}, {1}}
+    return info_.mtp_layers > 0 ? std::vector<KvLayerSpec>{{2}, {.row_elements = 1, .mtp = true}}
                                 : std::vector<KvLayerSpec>{{2}};
   }
-  TensorView forward(const ModelContext& context, const Step& step) const override {
+  ModelOutput forward(const ModelContext& context, const Step& step) const override {
     const auto rows = static_cast<int64_t>(step.token_ids.size());
     rows_computed += rows;
     const TensorView hidden = context.workspace.f32(rows, info_.hidden_size);
     for (const SequenceRows& s : step.sequences) {
       for (int64_t i = 0; i < s.num_rows; ++i) {
         const int64_t row = s.first_row + i, position = s.start_position + i;
-        auto* cell = reinterpret_cast<float*>(step.kv[0].row(s.pages, position));
+        auto* cell = reinterpret_cast<float*>(step.kv[0].row(s, position));
         cell[0] = static_cast<float>(step.token_ids[static_cast<std::size_t>(row)]);
         cell[1] = static_cast<float>(position);
         uint64_t hash = 7;
         for (int64_t p = 0; p <= position; ++p) {
-          const auto* past = reinterpret_cast<const float*>(step.kv[0].row(s.pages, p));
+          const auto* past = reinterpret_cast<const float*>(step.kv[0].row(s, p));
           EXPECT_EQ(past[1], static_cast<float>(p));
           hash = mix(hash, static_cast<uint64_t>(past[0]));
         }
         store(hash, hidden.f32(row));
       }
     }
-    return hidden;
+    return {.hidden = hidden, .mtp_input = hidden};
   }
   void logits(const ModelContext&, const TensorView& hidden, const TensorView& out) const override {
     for (int64_t r = 0; r < out.rows; ++r) write_logits(load(hidden.f32(r)), out.f32(r));
@@ -74,7 +74,7 @@ class HashModel : public Model {
     for (const SequenceRows& s : step.sequences) {
       for (int64_t i = 0; i < s.num_rows; ++i) {
         const int64_t row = s.first_row + i;
-        auto* cell = reinterpret_cast<float*>(step.kv[1].row(s.pages, s.start_position + i));
+        auto* cell = reinterpret_cast<float*>(step.kv[1].row(s, s.start_position + i));
         cell[0] = static_cast<float>(step.token_ids[static_cast<std::size_t>(row)]);
         // What the main model will have as its hash once the following token is computed too.
         uint64_t hash = mix(load(hidden.f32(row)), static_cast<uint64_t>(cell[0]));

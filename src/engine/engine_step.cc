@@ -13,9 +13,11 @@ bool Engine::step(std::vector<TokenEvent>& events) {
   FATHOM_CHECK(!builder_.empty()) << running() << " sequences and no row";
   workspace_.reset();
   const ModelContext context{ops_, workspace_};
-  const TensorView hidden = model_.forward(context, builder_.step(*cache_));
-  sample(hidden, events);
-  if (drafting_) draft(hidden);
+  const ModelOutput out = model_.forward(context, builder_.step(*cache_));
+  sample(out.hidden, events);
+  if (drafting_) draft(out.mtp_input);
+  // Only now: the MTP module wrote rows of this step's tokens too.
+  for (const auto& s : running_) cache_->slide(s->computed, s->tables);
   std::erase_if(running_, [](const auto& s) { return s->done(); });
   return true;
 }
@@ -68,13 +70,13 @@ void Engine::advance(Sequence& s, int64_t rows) {
   waiting_.serve(s.request.tenant, rows);
   if (!options_.prefix_cache) return;
   while ((s.cached_pages + 1) * cache_->page_tokens() <= s.computed) {
-    int32_t& page = s.pages[static_cast<std::size_t>(s.cached_pages)];
+    int32_t& page = s.tables.pages[static_cast<std::size_t>(s.cached_pages)];
     s.last_node =
         prefix_cache_.insert(s.request.tenant, s.last_node, page_key(s, s.cached_pages), page);
     // Another sequence computed the same before: hold its page, with the same bytes, instead.
     if (const int32_t same = prefix_cache_.page(s.last_node); same != page) {
-      cache_->share(same);
-      cache_->release(page);
+      cache_->pages().share(same);
+      cache_->pages().release(page);
       page = same;
     }
     ++s.cached_pages;
@@ -113,9 +115,9 @@ bool Engine::sample_row(Sequence& s, std::span<float> logits, std::vector<TokenE
 
 // Runs the MTP module over the rows of this step, each with the token that follows it, so that its
 // cache has them; the last row of an answer gives the next draft.
-void Engine::draft(const TensorView& hidden) {
+void Engine::draft(const TensorView& input) {
   draft_builder_.clear();
-  std::vector<int32_t> rows;  // of `hidden`
+  std::vector<int32_t> rows;  // of `input`
   std::vector<std::pair<Sequence*, int64_t>> wanted;
   const Step step = builder_.step(*cache_);
   std::size_t at = 0;
@@ -131,7 +133,7 @@ void Engine::draft(const TensorView& hidden) {
         following.push_back(s->token(r.start_position + i + 1));
         rows.push_back(static_cast<int32_t>(r.first_row + i));
       }
-      draft_builder_.add(following, r.start_position, position_class, s->pages);
+      draft_builder_.add(following, r.start_position, position_class, s->tables);
       s->draft = -1;
       if (s->computed + 1 == s->size() && s->logits_row >= 0)
         wanted.emplace_back(s.get(), draft_builder_.rows() - 1);
@@ -139,8 +141,8 @@ void Engine::draft(const TensorView& hidden) {
   }
   if (draft_builder_.empty()) return;
   const ModelContext context{ops_, workspace_};
-  const TensorView known = workspace_.f32(static_cast<int64_t>(rows.size()), hidden.cols);
-  ops_.gather_rows({.x = hidden, .rows = rows, .out = known});
+  const TensorView known = workspace_.f32(static_cast<int64_t>(rows.size()), input.cols);
+  ops_.gather_rows({.x = input, .rows = rows, .out = known});
   const TensorView mtp = model_.mtp_forward(context, draft_builder_.step(*cache_), known);
   if (wanted.empty()) return;
   std::vector<int32_t> last;

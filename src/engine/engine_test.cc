@@ -40,7 +40,7 @@ class HashModel : public Model {
   }
   std::vector<KvLayerSpec> kv_layers() const override { return {{2}, {3}}; }
 
-  TensorView forward(const ModelContext& context, const Step& step) const override {
+  ModelOutput forward(const ModelContext& context, const Step& step) const override {
     const auto rows = static_cast<int64_t>(step.token_ids.size());
     EXPECT_EQ(step.positions.size(), step.token_ids.size());
     const TensorView hidden = context.workspace.f32(rows, info_.hidden_size);
@@ -53,7 +53,7 @@ class HashModel : public Model {
       for (int64_t i = 0; i < s.num_rows; ++i) run_row(step, s, i, hidden);
     }
     EXPECT_EQ(covered, rows);
-    return hidden;
+    return {.hidden = hidden, .mtp_input = hidden};
   }
 
   void logits(const ModelContext&, const TensorView& hidden, const TensorView& out) const override {
@@ -77,15 +77,15 @@ class HashModel : public Model {
     const int64_t row = s.first_row + i, position = s.start_position + i;
     const auto index = static_cast<std::size_t>(row);
     EXPECT_EQ(step.positions[index], position);
-    auto* first = reinterpret_cast<float*>(step.kv[0].row(s.pages, position));
-    auto* second = reinterpret_cast<float*>(step.kv[1].row(s.pages, position));
+    auto* first = reinterpret_cast<float*>(step.kv[0].row(s, position));
+    auto* second = reinterpret_cast<float*>(step.kv[1].row(s, position));
     first[0] = second[2] = static_cast<float>(step.token_ids[index]);
     first[1] = second[0] = static_cast<float>(s.position_class);
     second[1] = static_cast<float>(position);
     uint64_t hash = 1;
     for (int64_t p = 0; p <= position; ++p) {
       for (const KvPages& layer : step.kv) {
-        const auto* cell = reinterpret_cast<const float*>(layer.row(s.pages, p));
+        const auto* cell = reinterpret_cast<const float*>(layer.row(s, p));
         for (int64_t e = 0; e < layer.row_elements; ++e)
           hash = mix(hash, static_cast<uint64_t>(cell[e]));
       }
@@ -135,7 +135,7 @@ Outcome alone(const Model& model, Ops& ops, const Request& request,
   while (engine->step(events)) {
   }
   engine->clear_prefix_cache();
-  EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
+  EXPECT_EQ(engine->cache().pages().free(), engine->cache().pages().total());
   std::map<uint64_t, Outcome> outcomes;
   collect(events, outcomes, static_cast<int64_t>(request.emitted.size()));
   return outcomes[*id];
@@ -261,7 +261,7 @@ TEST_F(EngineTest, NonFiniteLogitsEndOneRequestAlone) {
   EXPECT_EQ(outcomes[*bad_id].finish, FinishReason::kError);
   EXPECT_THAT(outcomes[*bad_id].error, HasSubstr("position 1"));
   engine->clear_prefix_cache();
-  EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
+  EXPECT_EQ(engine->cache().pages().free(), engine->cache().pages().total());
 }
 
 // Cut anywhere and handed to another engine, an answer goes on as if nothing had happened.
@@ -306,7 +306,7 @@ TEST_F(EngineTest, CancelFreesPagesAtAnyMoment) {
     engine->cancel(second);
     EXPECT_EQ(engine->running() + engine->waiting(), 0);
     engine->clear_prefix_cache();
-    EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages())
+    EXPECT_EQ(engine->cache().pages().free(), engine->cache().pages().total())
         << "after step " << steps;
     EXPECT_FALSE(engine->step(events));
     if (over) break;
@@ -330,7 +330,7 @@ TEST_F(EngineTest, ManyMoreRequestsThanRoom) {
   while (engine->step(events)) ASSERT_LE(engine->running(), 5);
   EXPECT_LE(model_.largest_batch, 5);
   engine->clear_prefix_cache();
-  EXPECT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
+  EXPECT_EQ(engine->cache().pages().free(), engine->cache().pages().total());
   std::map<uint64_t, Outcome> outcomes;
   collect(events, outcomes);
   for (const auto& [id, request] : requests) {
@@ -429,7 +429,7 @@ TEST_F(EngineTest, ScheduleDoesNotShowInTokens) {
       if (!worked && left == 0) break;
     }
     engine->clear_prefix_cache();
-    ASSERT_EQ(engine->cache().free_pages(), engine->cache().total_pages());
+    ASSERT_EQ(engine->cache().pages().free(), engine->cache().pages().total());
     for (const auto& [id, which] : running) {
       if (gone.count(id) != 0) {
         ++cancelled;

@@ -4,125 +4,190 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 
 #include "base/limits.h"
 
 namespace fathom {
+namespace {
 
-int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
+DType row_type(const KvLayerSpec& l, DType type) { return l.exact ? DType::kF32 : type; }
+
+int64_t row_bytes(const KvLayerSpec& l, DType type) {
+  return dtype_row_bytes(row_type(l, type), l.row_elements);
+}
+
+// The least number of tokens that every layer's rows divide.
+int64_t common_tokens(std::span<const KvLayerSpec> layers) {
+  int64_t tokens = 1;
+  for (const KvLayerSpec& l : layers) tokens = std::lcm(tokens, l.tokens_per_row);
+  return tokens;
+}
+
+// Bytes of the page of `tokens` tokens: of window rows or of the others; covered: without the MTP
+// module's.
+int64_t bytes_of(std::span<const KvLayerSpec> layers, DType type, int64_t tokens, bool window,
+                 bool covered = false) {
   int64_t bytes = 0;
-  for (const KvLayerSpec& l : layers) bytes += dtype_row_bytes(type, l.row_elements);
+  for (const KvLayerSpec& l : layers) {
+    if (l.window != window || (covered && l.mtp)) continue;
+    bytes += row_bytes(l, type) * (tokens / l.tokens_per_row);
+  }
   return bytes;
+}
+
+// Window pages for sequences that each hold what the last tokens need and a step's tokens.
+int64_t window_pages_for(const KvCacheOptions& o, int64_t capacity) {
+  const int64_t step = o.step_tokens > 0 ? std::min(o.step_tokens, capacity) : capacity;
+  const auto pages = [](int64_t tokens) {
+    return (tokens + kWindowPageTokens - 1) / kWindowPageTokens + 1;
+  };
+  return o.window_sequences * (pages(o.window_tokens) + pages(1)) + pages(step);
+}
+
+}  // namespace
+
+double kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
+  const int64_t tokens = common_tokens(layers);
+  return static_cast<double>(bytes_of(layers, type, tokens, false)) / static_cast<double>(tokens);
+}
+
+int64_t kv_window_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
+  return bytes_of(layers, type, 1, true);
 }
 
 void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
 
-Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens, DType type, const SharedKvMemory* shared) {
-  FATHOM_CHECK(capacity_tokens > 0 && page_tokens > 0) << capacity_tokens << " " << page_tokens;
-  if ((capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
+Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, const KvCacheOptions& o) {
+  FATHOM_CHECK(o.capacity_tokens > 0 && o.page_tokens > 0)
+      << o.capacity_tokens << " " << o.page_tokens;
+  const int64_t multiple = common_tokens(layers);
+  const int64_t page_tokens = (o.page_tokens + multiple - 1) / multiple * multiple;
+  if ((o.capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
     return resource_limit(fmt::format("a cache of {} tokens is too large, expected at most {}",
-                                      capacity_tokens, limits::kMaxCachePages * page_tokens));
+                                      o.capacity_tokens, limits::kMaxCachePages * page_tokens));
   }
+  bool window = false;
   for (const KvLayerSpec& l : layers) {
-    const int64_t block = dtype_block(type).elements;
+    FATHOM_CHECK(!l.window || l.tokens_per_row == 1) << l.tokens_per_row;
+    window |= l.window;
+    const int64_t block = dtype_block(row_type(l, o.type)).elements;
     if (l.row_elements % block != 0) {
       return invalid_argument(
           fmt::format("a cache row of {} values cannot be {}, expected a multiple of {}",
-                      l.row_elements, dtype_name(type), block));
+                      l.row_elements, dtype_name(o.type), block));
     }
   }
   KvCache cache;
   cache.page_tokens_ = page_tokens;
-  cache.total_pages_ = cache.pages_for(capacity_tokens);
-  int64_t page_bytes = 0, bytes = 0;
-  if (__builtin_mul_overflow(kv_bytes_per_token(layers, type), page_tokens, &page_bytes) ||
-      __builtin_mul_overflow(page_bytes, cache.total_pages_, &bytes)) {
+  cache.window_tokens_ = o.window_tokens;
+  cache.pages_ = PagePool(cache.pages_for(o.capacity_tokens));
+  const int64_t total = cache.pages_.total();
+  const int64_t capacity = total * page_tokens;
+  if (window) cache.window_ = PagePool(window_pages_for(o, capacity));
+  cache.page_bytes_ = bytes_of(layers, o.type, page_tokens, false);
+  cache.window_page_bytes_ = bytes_of(layers, o.type, kWindowPageTokens, true);
+  int64_t bytes = 0, window_bytes = 0;
+  if (__builtin_mul_overflow(cache.page_bytes_, total, &bytes) ||
+      __builtin_mul_overflow(cache.window_page_bytes_, cache.window_.total(), &window_bytes) ||
+      __builtin_add_overflow(bytes, window_bytes, &bytes)) {
     return resource_limit(
-        fmt::format("a cache of {} tokens does not fit the address space", capacity_tokens));
+        fmt::format("a cache of {} tokens does not fit the address space", o.capacity_tokens));
   }
-  PageDirectory::Layout layout{.total_pages = cache.total_pages_,
+  PageDirectory::Layout layout{.total_pages = total,
                                .page_tokens = page_tokens,
-                               .page_bytes = page_bytes,
-                               .covered_bytes = page_bytes};
+                               .page_bytes = cache.page_bytes_,
+                               .covered_bytes = bytes_of(layers, o.type, page_tokens, false, true)};
   int64_t front = 0;  // bytes of the directory
-  if (shared != nullptr) {
-    layout.identity = fmt::format("{}/{}", shared->identity, dtype_name(type));
-    layout.covered_bytes =
-        page_tokens *
-        kv_bytes_per_token(
-            layers.first(layers.size() - static_cast<std::size_t>(shared->uncovered_layers)), type);
+  if (o.shared != nullptr) {
+    layout.identity = fmt::format("{}/{}", o.shared->identity, dtype_name(o.type));
     front = PageDirectory::bytes(layout);
     bytes += front;
-    if (::ftruncate(shared->fd, bytes) != 0) {
+    if (::ftruncate(o.shared->fd, bytes) != 0) {
       return resource_limit(fmt::format("cannot make {} bytes of shared memory for the cache: {}",
                                         bytes, std::strerror(errno)));
     }
   }
-  void* p = ::mmap(
-      nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
-      shared != nullptr ? MAP_SHARED | MAP_NORESERVE : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-      shared != nullptr ? shared->fd : -1, 0);
+  void* p = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                   o.shared != nullptr ? MAP_SHARED | MAP_NORESERVE
+                                       : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   o.shared != nullptr ? o.shared->fd : -1, 0);
   if (p == MAP_FAILED) {
     return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
-                                      capacity_tokens, std::strerror(errno)));
+                                      o.capacity_tokens, std::strerror(errno)));
   }
   // Attention reads short runs from many places: with small pages of the system it waits for
   // address translation.
   ::madvise(p, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
   cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
                                                     Unmap(static_cast<std::size_t>(bytes)));
-  std::byte* base = cache.memory_.get() + front;
-  if (shared != nullptr)
+  if (o.shared != nullptr)
     cache.directory_ = std::make_unique<PageDirectory>(cache.memory_.get(), layout);
-  for (const KvLayerSpec& spec : layers) {
-    KvPages pages{.data = base,
-                  .dtype = type,
-                  .page_tokens = page_tokens,
-                  .page_stride_bytes = page_bytes,
-                  .row_elements = spec.row_elements};
-    base += pages.row_bytes() * page_tokens;
-    cache.layers_.push_back(pages);
+  std::byte* const pages = cache.memory_.get() + front;
+  std::byte* const window_pages = pages + total * cache.page_bytes_;
+  // Within a page the MTP module's rows come last: the directory's checksums leave them out.
+  cache.layers_.resize(layers.size());
+  int64_t at = 0, window_at = 0;
+  for (const bool mtp : {false, true}) {
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const KvLayerSpec& l = layers[i];
+      if (l.mtp != mtp) continue;
+      int64_t& offset = l.window ? window_at : at;
+      const int64_t rows = (l.window ? kWindowPageTokens : page_tokens) / l.tokens_per_row;
+      cache.layers_[i] = {
+          .data = (l.window ? window_pages : pages) + offset,
+          .dtype = row_type(l, o.type),
+          .page_rows = rows,
+          .page_stride_bytes = l.window ? cache.window_page_bytes_ : cache.page_bytes_,
+          .row_elements = l.row_elements,
+          .tokens_per_row = l.tokens_per_row,
+          .window = l.window};
+      offset += cache.layers_[i].row_bytes() * rows;
+    }
   }
-  for (int64_t i = cache.total_pages_ - 1; i >= 0; --i)
-    cache.free_.push_back(static_cast<int32_t>(i));
-  cache.holders_.assign(static_cast<std::size_t>(cache.total_pages_), 0);
   return cache;
 }
 
-bool KvCache::take(int64_t count, std::vector<int32_t>& table) {
-  if (count > free_pages()) return false;
-  for (int64_t i = 0; i < count; ++i) {
-    table.push_back(free_.back());
-    holders_[static_cast<std::size_t>(free_.back())] = 1;
-    free_.pop_back();
-  }
+int64_t KvCache::missing_pages(const PageTables& tables, int64_t tokens) const {
+  return std::max<int64_t>(pages_for(tokens) - static_cast<int64_t>(tables.pages.size()), 0);
+}
+
+int64_t KvCache::missing_window_pages(const PageTables& tables, int64_t tokens) const {
+  if (!has_window()) return 0;
+  const int64_t wanted = (tokens + kWindowPageTokens - 1) / kWindowPageTokens;
+  return std::max<int64_t>(wanted - static_cast<int64_t>(tables.window_pages.size()), 0);
+}
+
+bool KvCache::cover(int64_t tokens, PageTables& tables) {
+  const int64_t window = missing_window_pages(tables, tokens);
+  if (window > window_.free() || !pages_.take(missing_pages(tables, tokens), tables.pages))
+    return false;
+  FATHOM_CHECK(window_.take(window, tables.window_pages));
   return true;
 }
 
-void KvCache::claim(std::span<const int32_t> pages) {
-  for (const int32_t page : pages) {
-    FATHOM_CHECK_EQ(holders(page), 0) << "page " << page;
-    holders_[static_cast<std::size_t>(page)] = 1;
+int64_t KvCache::first_window_page(int64_t computed) const {
+  return std::max<int64_t>(computed - window_tokens_, 0) / kWindowPageTokens;
+}
+
+void KvCache::slide(int64_t computed, PageTables& tables) {
+  const auto end = static_cast<std::size_t>(
+      std::min(first_window_page(computed), static_cast<int64_t>(tables.window_pages.size())));
+  for (std::size_t i = end; i-- > 0 && tables.window_pages[i] >= 0;) {
+    window_.release(tables.window_pages[i]);
+    tables.window_pages[i] = -1;
   }
-  std::erase_if(free_, [&](int32_t page) { return holders(page) > 0; });
 }
 
-void KvCache::share(int32_t page) {
-  FATHOM_CHECK_GT(holders(page), 0) << "page " << page;
-  ++holders_[static_cast<std::size_t>(page)];
-}
-
-void KvCache::release(int32_t page) {
-  FATHOM_CHECK_GT(holders(page), 0) << "page " << page;
-  if (--holders_[static_cast<std::size_t>(page)] == 0) free_.push_back(page);
-}
-
-void KvCache::give_back(std::vector<int32_t>& table) {
-  for (auto page = table.rbegin(); page != table.rend(); ++page) release(*page);
-  table.clear();
+void KvCache::give_back(PageTables& tables) {
+  for (auto page = tables.pages.rbegin(); page != tables.pages.rend(); ++page)
+    pages_.release(*page);
+  for (auto page = tables.window_pages.rbegin(); page != tables.window_pages.rend(); ++page)
+    if (*page >= 0) window_.release(*page);
+  tables = {};
 }
 
 }  // namespace fathom

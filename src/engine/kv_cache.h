@@ -1,10 +1,12 @@
-// KvCache: the paged cache of keys and values. Owns the memory, the list of free pages and who
-// holds which.
+// KvCache: the paged cache of keys and values. Owns the memory and who holds which page of it.
 //
 // A page holds page_tokens consecutive tokens of one sequence for ALL layers, so a sequence has one
 // page table. Which layer keeps what is the model's word (KvLayerSpec); pages know nothing about
 // it. Several holders may share a page that is full: sequences with a common beginning, and the
 // prefix cache.
+//
+// Rows that only the last tokens need (KvLayerSpec::window) stand in pages of their own, which a
+// sequence gives back when it has moved on: window pages, of kWindowPageTokens tokens.
 #pragma once
 
 #include <cstdint>
@@ -15,27 +17,42 @@
 
 #include "base/result.h"
 #include "engine/page_directory.h"
+#include "engine/page_pool.h"
 #include "model/model.h"
 
 namespace fathom {
 
 inline constexpr int64_t kDefaultPageTokens = 64;
+inline constexpr int64_t kWindowPageTokens = 32;
 
 // Memory that outlives this process, for another one to go on with.
 struct SharedKvMemory {
-  int fd = -1;                   // of a memfd; this process's to use, not to close
-  std::string identity;          // what the rows depend on: the model, its types, the kernels
-  int64_t uncovered_layers = 0;  // the last ones, of an MTP module (page_directory.h)
+  int fd = -1;           // of a memfd; this process's to use, not to close
+  std::string identity;  // what the rows depend on: the model, its types, the kernels
+};
+
+// The pages of one sequence.
+struct PageTables {
+  std::vector<int32_t> pages;
+  std::vector<int32_t> window_pages;  // −1: given back
+};
+
+struct KvCacheOptions {
+  int64_t capacity_tokens = 0;  // rounded up to whole pages
+  // Rounded up to a multiple of what the layers' rows stand for.
+  int64_t page_tokens = kDefaultPageTokens;
+  DType type = DType::kF32;      // F32, F16, BF16 or Q8_0
+  int64_t window_tokens = 0;     // Model::window_tokens()
+  int64_t window_sequences = 1;  // that slide at the same time
+  int64_t step_tokens = 0;       // of one sequence in a step, at most; 0: capacity_tokens
+  const SharedKvMemory* shared = nullptr;
 };
 
 class KvCache {
  public:
-  // Room for `capacity_tokens` of rows of `type` (F32, F16, BF16 or Q8_0), rounded up to whole
-  // pages. Memory is touched only when used. An error if that is more than limits::kMaxCachePages
-  // or than the system reserves, or if rows are no whole blocks of `type`.
-  static Result<KvCache> create(std::span<const KvLayerSpec> layers, int64_t capacity_tokens,
-                                int64_t page_tokens = kDefaultPageTokens, DType type = DType::kF32,
-                                const SharedKvMemory* shared = nullptr);
+  // Memory is touched only when used. An error if there would be more than limits::kMaxCachePages
+  // pages or more memory than the system reserves, or if rows are no whole blocks of the type.
+  static Result<KvCache> create(std::span<const KvLayerSpec> layers, const KvCacheOptions& options);
 
   KvCache(KvCache&&) noexcept = default;
   KvCache& operator=(KvCache&&) noexcept = default;
@@ -45,24 +62,29 @@ class KvCache {
 
   int64_t page_tokens() const { return page_tokens_; }
   int64_t pages_for(int64_t tokens) const { return (tokens + page_tokens_ - 1) / page_tokens_; }
-  int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
-  int64_t total_pages() const { return total_pages_; }
+  PagePool& pages() { return pages_; }
+  const PagePool& pages() const { return pages_; }
+  // None where no layer has window rows.
+  PagePool& window_pages() { return window_; }
+  const PagePool& window_pages() const { return window_; }
+  bool has_window() const { return window_.total() > 0; }
+  int64_t page_bytes() const { return page_bytes_; }
+  int64_t window_page_bytes() const { return window_page_bytes_; }
 
   // The records of shared memory; null for memory of this process alone.
   PageDirectory* directory() { return directory_.get(); }
-  // Takes these very pages, which must be free.
-  void claim(std::span<const int32_t> pages);
 
-  // Takes `count` pages, which nobody else holds, and appends them to `table`; false, and nothing
-  // taken, if there are too few.
-  bool take(int64_t count, std::vector<int32_t>& table);
-  // One more holder of a page that somebody holds.
-  void share(int32_t page);
-  // One holder less; the last one frees the page.
-  void release(int32_t page);
-  // Releases the pages of `table` and empties it.
-  void give_back(std::vector<int32_t>& table);
-  int32_t holders(int32_t page) const { return holders_[static_cast<std::size_t>(page)]; }
+  // How many pages are missing for a sequence to hold its first `tokens` tokens.
+  int64_t missing_pages(const PageTables& tables, int64_t tokens) const;
+  int64_t missing_window_pages(const PageTables& tables, int64_t tokens) const;
+  // Takes them; false, and nothing taken, if there are too few.
+  bool cover(int64_t tokens, PageTables& tables);
+  // Gives back the window pages that no token from `computed` on reads.
+  void slide(int64_t computed, PageTables& tables);
+  // The first window page that a token from `computed` on reads.
+  int64_t first_window_page(int64_t computed) const;
+  // Releases all pages and empties the tables.
+  void give_back(PageTables& tables);
 
  private:
   struct Unmap {
@@ -76,13 +98,14 @@ class KvCache {
   std::unique_ptr<std::byte, Unmap> memory_;
   std::unique_ptr<PageDirectory> directory_;
   std::vector<KvPages> layers_;
-  std::vector<int32_t> free_;     // the last is taken first
-  std::vector<int32_t> holders_;  // by page
-  int64_t page_tokens_ = 0;
-  int64_t total_pages_ = 0;
+  PagePool pages_{0}, window_{0};
+  int64_t page_tokens_ = 0, page_bytes_ = 0;
+  int64_t window_tokens_ = 0, window_page_bytes_ = 0;
 };
 
-// Bytes of cache for one token in all layers.
-int64_t kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type = DType::kF32);
+// Bytes of cache that a token adds for good: rows of all layers but window rows, averaged.
+double kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type = DType::kF32);
+// Bytes of window rows for one token.
+int64_t kv_window_bytes_per_token(std::span<const KvLayerSpec> layers, DType type = DType::kF32);
 
 }  // namespace fathom

@@ -14,15 +14,21 @@ namespace {
 const std::vector<KvLayerSpec> kLayers = {{3}, {8}, {1}, {5}};
 
 KvCache cache_of(int64_t tokens, int64_t page_tokens) {
-  auto cache = KvCache::create(kLayers, tokens, page_tokens);
+  auto cache = KvCache::create(kLayers, {.capacity_tokens = tokens, .page_tokens = page_tokens});
   if (!cache) ADD_FAILURE() << cache.error().message;
   return *std::move(cache);
 }
 
+void give_back(KvCache& cache, std::vector<int32_t>& table) {
+  PageTables tables{.pages = std::move(table), .window_pages = {}};
+  cache.give_back(tables);
+  table = std::move(tables.pages);
+}
+
 TEST(KvCacheTest, RoundsUpToWholePages) {
   const KvCache cache = cache_of(65, 16);
-  EXPECT_EQ(cache.total_pages(), 5);
-  EXPECT_EQ(cache.free_pages(), 5);
+  EXPECT_EQ(cache.pages().total(), 5);
+  EXPECT_EQ(cache.pages().free(), 5);
   EXPECT_EQ(cache.page_tokens(), 16);
   EXPECT_EQ(cache.pages_for(0), 0);
   EXPECT_EQ(cache.pages_for(1), 1);
@@ -34,25 +40,25 @@ TEST(KvCacheTest, RoundsUpToWholePages) {
 TEST(KvCacheTest, TakesAllOrNothing) {
   KvCache cache = cache_of(8 * 4, 4);
   std::vector<int32_t> a = {-7}, b;
-  EXPECT_TRUE(cache.take(5, a));  // appends
+  EXPECT_TRUE(cache.pages().take(5, a));  // appends
   EXPECT_EQ(a.size(), 6u);
   EXPECT_EQ(a[0], -7);
-  EXPECT_EQ(cache.free_pages(), 3);
-  EXPECT_FALSE(cache.take(4, b));
+  EXPECT_EQ(cache.pages().free(), 3);
+  EXPECT_FALSE(cache.pages().take(4, b));
   EXPECT_TRUE(b.empty());
-  EXPECT_EQ(cache.free_pages(), 3);
-  EXPECT_TRUE(cache.take(0, b));
-  EXPECT_TRUE(cache.take(3, b));
-  EXPECT_EQ(cache.free_pages(), 0);
-  EXPECT_FALSE(cache.take(1, b));
+  EXPECT_EQ(cache.pages().free(), 3);
+  EXPECT_TRUE(cache.pages().take(0, b));
+  EXPECT_TRUE(cache.pages().take(3, b));
+  EXPECT_EQ(cache.pages().free(), 0);
+  EXPECT_FALSE(cache.pages().take(1, b));
   a.erase(a.begin());
-  cache.give_back(a);
+  give_back(cache, a);
   EXPECT_TRUE(a.empty());
-  EXPECT_EQ(cache.free_pages(), 5);
-  cache.give_back(b);
-  EXPECT_EQ(cache.free_pages(), 8);
-  cache.give_back(b);  // empty: nothing happens
-  EXPECT_EQ(cache.free_pages(), 8);
+  EXPECT_EQ(cache.pages().free(), 5);
+  give_back(cache, b);
+  EXPECT_EQ(cache.pages().free(), 8);
+  give_back(cache, b);  // empty: nothing happens
+  EXPECT_EQ(cache.pages().free(), 8);
 }
 
 // A thousand random moves: no page is in two tables, none is lost.
@@ -64,9 +70,9 @@ TEST(KvCacheTest, TablesStayDisjoint) {
   for (int move = 0; move < 1000; ++move) {
     std::vector<int32_t>& table = tables[rng() % tables.size()];
     if (rng() % 3 == 0) {
-      cache.give_back(table);
+      give_back(cache, table);
     } else {
-      cache.take(static_cast<int64_t>(rng() % 12), table);
+      cache.pages().take(static_cast<int64_t>(rng() % 12), table);
     }
     std::set<int32_t> held;
     std::size_t count = 0;
@@ -75,7 +81,7 @@ TEST(KvCacheTest, TablesStayDisjoint) {
       count += t.size();
     }
     ASSERT_EQ(held.size(), count) << "a page is held twice after move " << move;
-    ASSERT_EQ(static_cast<int64_t>(count) + cache.free_pages(), kPages);
+    ASSERT_EQ(static_cast<int64_t>(count) + cache.pages().free(), kPages);
     if (!held.empty()) {
       ASSERT_GE(*held.begin(), 0);
       ASSERT_LT(*held.rbegin(), kPages);
@@ -88,8 +94,8 @@ TEST(KvCacheTest, TablesStayDisjoint) {
 TEST(KvCacheTest, RowsOfLayersPagesAndSequencesDoNotOverlap) {
   KvCache cache = cache_of(9 * 5, 5);
   std::vector<std::vector<int32_t>> tables(2);
-  for (int i = 0; i < 4; ++i) ASSERT_TRUE(cache.take(1, tables[i % 2]));
-  ASSERT_TRUE(cache.take(5, tables[1]));
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(cache.pages().take(1, tables[i % 2]));
+  ASSERT_TRUE(cache.pages().take(5, tables[1]));
   ASSERT_EQ(cache.layers().size(), kLayers.size());
   const auto each_row = [&](const auto& f) {
     float number = 1;
@@ -111,9 +117,9 @@ TEST(KvCacheTest, RowsOfLayersPagesAndSequencesDoNotOverlap) {
 // Memory is reserved, not touched: a large cache is ready at once and usable at both ends.
 TEST(KvCacheTest, LargeReservationsAreUsableAtBothEnds) {
   const std::vector<KvLayerSpec> layers = {{576}, {576}};
-  auto cache = KvCache::create(layers, 4'000'000);  // 18 GB
+  auto cache = KvCache::create(layers, {.capacity_tokens = 4'000'000});  // 18 GB
   ASSERT_TRUE(cache) << cache.error().message;
-  const std::vector<int32_t> ends = {0, static_cast<int32_t>(cache->total_pages() - 1)};
+  const std::vector<int32_t> ends = {0, static_cast<int32_t>(cache->pages().total() - 1)};
   for (const KvPages& layer : cache->layers()) {
     for (const int64_t position : {int64_t{0}, 2 * kDefaultPageTokens - 1}) {
       auto* row = reinterpret_cast<float*>(layer.row(ends, position));
@@ -128,14 +134,14 @@ TEST(KvCacheTest, AbsurdSizesAreErrors) {
   for (const int64_t tokens :
        {INT64_MAX, INT64_MAX - 63, int64_t{1} << 62, int64_t{1} << 40, int64_t{1} << 34}) {
     for (const auto& layers : {kLayers, deep}) {
-      const auto cache = KvCache::create(layers, tokens);
+      const auto cache = KvCache::create(layers, {.capacity_tokens = tokens});
       ASSERT_FALSE(cache) << tokens;
       EXPECT_EQ(cache.error().code, ErrorCode::kResourceLimit);
       EXPECT_THAT(cache.error().message, testing::HasSubstr(std::to_string(tokens)));
     }
   }
-  EXPECT_FALSE(KvCache::create(deep, 1));  // 2^54 bytes a token
-  EXPECT_FALSE(KvCache::create(deep, 1 << 20));
+  EXPECT_FALSE(KvCache::create(deep, {.capacity_tokens = 1}));  // 2^54 bytes a token
+  EXPECT_FALSE(KvCache::create(deep, {.capacity_tokens = 1 << 20}));
 }
 
 }  // namespace

@@ -80,7 +80,7 @@ PrefixCache::Node PrefixCache::insert(std::string_view tenant, Node parent, cons
   if (parent != kNoNode) ++at(parent).children;
   ++tenants_[static_cast<std::size_t>(owner)].nodes;
   by_hash_.emplace(hash, node);
-  cache_.share(page);
+  cache_.pages().share(page);
   if (PageDirectory* directory = cache_.directory()) {
     directory->write(page, parent == kNoNode ? -1 : at(parent).page, key.prompt_tokens, tenant,
                      key.tokens);
@@ -96,12 +96,12 @@ int64_t PrefixCache::restore() {
   const std::vector<PageDirectory::Record> records = directory->restore();
   std::vector<int32_t> pages;
   for (const auto& r : records) pages.push_back(r.page);
-  cache_.claim(pages);
+  cache_.pages().claim(pages);
   std::unordered_map<int32_t, Node> by_page;
   for (const auto& r : records) {
     const Node parent = r.parent < 0 ? kNoNode : by_page.at(r.parent);
     by_page[r.page] = insert(r.tenant, parent, {r.tokens, r.prompt_tokens}, r.page);
-    cache_.release(r.page);  // the tree alone holds it now
+    cache_.pages().release(r.page);  // the tree alone holds it now
   }
   return static_cast<int64_t>(records.size());
 }
@@ -110,7 +110,7 @@ bool PrefixCache::evict() {
   // What sequences hold goes to the front: it is in use.
   for (int64_t looked = pages(); looked > 0 && oldest_ != kNoNode; --looked) {
     const Node node = oldest_;
-    if (at(node).children == 0 && cache_.holders(at(node).page) == 1) {
+    if (at(node).children == 0 && cache_.pages().holders(at(node).page) == 1) {
       erase(node);
       return true;
     }
@@ -168,7 +168,7 @@ void PrefixCache::erase(Node node) {
     unused_tenants_.push_back(e.tenant);
   }
   if (PageDirectory* directory = cache_.directory()) directory->erase(e.page);
-  cache_.release(e.page);
+  cache_.pages().release(e.page);
   e = {};
   unused_.push_back(node);
 }

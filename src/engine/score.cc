@@ -34,9 +34,12 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
   FATHOM_TRY_STATUS(check_tokens(model, tokens));
   const auto count = static_cast<int64_t>(tokens.size());
   FATHOM_TRY(KvCache cache,
-             KvCache::create(model.kv_layers(), count, options.page_tokens, options.kv_type));
-  std::vector<int32_t> pages;
-  FATHOM_CHECK(cache.take(cache.pages_for(count), pages));
+             KvCache::create(model.kv_layers(), {.capacity_tokens = count,
+                                                 .page_tokens = options.page_tokens,
+                                                 .type = options.kv_type,
+                                                 .window_tokens = model.window_tokens(),
+                                                 .step_tokens = options.chunk}));
+  PageTables tables;
   Workspace workspace;
   const ModelContext context{ops, workspace};
   StepBuilder builder;
@@ -45,11 +48,13 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
     const int64_t end = first < border ? border : count;
     const int64_t rows = std::min(options.chunk, end - first);
     builder.clear();
+    cache.slide(first, tables);
+    FATHOM_CHECK(cache.cover(first + rows, tables)) << first << " " << rows;
     builder.add(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)),
-                first, first < border ? PositionClass::kPrompt : PositionClass::kGenerated, pages);
+                first, first < border ? PositionClass::kPrompt : PositionClass::kGenerated, tables);
     workspace.reset();
-    const TensorView hidden = model.forward(context, builder.step(cache));
-    FATHOM_TRY_STATUS(visit(context, first, cache, pages, hidden));
+    const ModelOutput out = model.forward(context, builder.step(cache));
+    FATHOM_TRY_STATUS(visit(context, first, cache, tables, out));
     first += rows;
   }
   return {};
@@ -59,16 +64,16 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
 struct MtpChunk {
   int64_t first = 0, rows = 0;
   std::span<const int32_t> tokens;  // all
-  std::span<const int32_t> pages;
-  TensorView hidden;
+  const PageTables& tables;
+  TensorView input;
 };
 TensorView run_mtp(const Model& model, const ModelContext& context, const KvCache& cache,
                    const MtpChunk& chunk) {
   StepBuilder builder;
   builder.add(chunk.tokens.subspan(static_cast<std::size_t>(chunk.first) + 1,
                                    static_cast<std::size_t>(chunk.rows)),
-              chunk.first, PositionClass::kPrompt, chunk.pages);
-  return model.mtp_forward(context, builder.step(cache), chunk.hidden.row_range(0, chunk.rows));
+              chunk.first, PositionClass::kPrompt, chunk.tables);
+  return model.mtp_forward(context, builder.step(cache), chunk.input.row_range(0, chunk.rows));
 }
 
 }  // namespace
@@ -77,10 +82,10 @@ Status score_tokens(const Model& model, Ops& ops, std::span<const int32_t> token
                     const ScoreOptions& options, const LogitsSink& sink) {
   return run_chunks(model, ops, tokens, options,
                     [&](const ModelContext& context, int64_t first, const KvCache&,
-                        std::span<const int32_t>, const TensorView& hidden) -> Status {
+                        const PageTables&, const ModelOutput& out) -> Status {
                       const TensorView logits =
-                          context.workspace.f32(hidden.rows, model.info().vocab_size);
-                      model.logits(context, hidden, logits);
+                          context.workspace.f32(out.hidden.rows, model.info().vocab_size);
+                      model.logits(context, out.hidden, logits);
                       return sink(first, logits);
                     });
 }
@@ -92,37 +97,44 @@ Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> t
         fmt::format("{} ({}) has no MTP module", model.info().name, model.info().architecture));
   }
   const auto last = static_cast<int64_t>(tokens.size()) - 1;
-  return run_chunks(
-      model, ops, tokens, options,
-      [&](const ModelContext& context, int64_t first, const KvCache& cache,
-          std::span<const int32_t> pages, const TensorView& hidden) -> Status {
-        const int64_t rows = std::min(hidden.rows, last - first);
-        if (rows <= 0) return {};
-        const TensorView mtp = run_mtp(
-            model, context, cache,
-            {.first = first, .rows = rows, .tokens = tokens, .pages = pages, .hidden = hidden});
-        const TensorView logits = context.workspace.f32(rows, model.info().vocab_size);
-        model.logits(context, mtp, logits);
-        return sink(first, logits);
-      });
+  return run_chunks(model, ops, tokens, options,
+                    [&](const ModelContext& context, int64_t first, const KvCache& cache,
+                        const PageTables& tables, const ModelOutput& out) -> Status {
+                      const int64_t rows = std::min(out.hidden.rows, last - first);
+                      if (rows <= 0) return {};
+                      const TensorView mtp = run_mtp(model, context, cache,
+                                                     {.first = first,
+                                                      .rows = rows,
+                                                      .tokens = tokens,
+                                                      .tables = tables,
+                                                      .input = out.mtp_input});
+                      const TensorView logits =
+                          context.workspace.f32(rows, model.info().vocab_size);
+                      model.logits(context, mtp, logits);
+                      return sink(first, logits);
+                    });
 }
 
 Status trace_tokens(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                     const ScoreOptions& options, const LogitsSink& sink) {
   const auto last = static_cast<int64_t>(tokens.size()) - 1;
-  return run_chunks(
-      model, ops, tokens, options,
-      [&](const ModelContext& context, int64_t first, const KvCache& cache,
-          std::span<const int32_t> pages, const TensorView& hidden) -> Status {
-        const TensorView logits = context.workspace.f32(hidden.rows, model.info().vocab_size);
-        model.logits(context, hidden, logits);
-        FATHOM_TRY_STATUS(sink(first, logits));
-        const int64_t rows = std::min(hidden.rows, last - first);
-        if (model.info().mtp_layers == 0 || rows <= 0) return {};
-        run_mtp(model, context, cache,
-                {.first = first, .rows = rows, .tokens = tokens, .pages = pages, .hidden = hidden});
-        return {};
-      });
+  return run_chunks(model, ops, tokens, options,
+                    [&](const ModelContext& context, int64_t first, const KvCache& cache,
+                        const PageTables& tables, const ModelOutput& out) -> Status {
+                      const TensorView logits =
+                          context.workspace.f32(out.hidden.rows, model.info().vocab_size);
+                      model.logits(context, out.hidden, logits);
+                      FATHOM_TRY_STATUS(sink(first, logits));
+                      const int64_t rows = std::min(out.hidden.rows, last - first);
+                      if (model.info().mtp_layers == 0 || rows <= 0) return {};
+                      run_mtp(model, context, cache,
+                              {.first = first,
+                               .rows = rows,
+                               .tokens = tokens,
+                               .tables = tables,
+                               .input = out.mtp_input});
+                      return {};
+                    });
 }
 
 }  // namespace fathom

@@ -20,9 +20,9 @@ struct Sequence {
   std::unique_ptr<TokenConstraint> constraint;  // null: none
 
   // The cache. `computed` tokens have their rows; the pages cover them and those being scheduled.
-  std::vector<int32_t> pages;
+  PageTables tables;
   int64_t computed = 0;
-  int64_t cached_pages = 0;                            // of `pages`, that the prefix cache knows
+  int64_t cached_pages = 0;  // of tables.pages, that the prefix cache knows
   PrefixCache::Node last_node = PrefixCache::kNoNode;  // of the last of them
   int64_t cached_tokens = -1;  // of the prompt, found in the cache when it first started; −1 before
 

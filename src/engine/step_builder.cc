@@ -9,7 +9,7 @@ void StepBuilder::clear() {
 }
 
 void StepBuilder::add(std::span<const int32_t> tokens, int64_t start_position,
-                      PositionClass position_class, std::span<const int32_t> pages) {
+                      PositionClass position_class, const PageTables& tables) {
   FATHOM_CHECK(sequences_.empty() || position_class == PositionClass::kGenerated ||
                sequences_.back().position_class == PositionClass::kPrompt)
       << "prompt rows must come before generated rows";
@@ -17,7 +17,8 @@ void StepBuilder::add(std::span<const int32_t> tokens, int64_t start_position,
                         .num_rows = static_cast<int64_t>(tokens.size()),
                         .start_position = start_position,
                         .position_class = position_class,
-                        .pages = pages});
+                        .pages = tables.pages,
+                        .window_pages = tables.window_pages});
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     token_ids_.push_back(tokens[i]);
     positions_.push_back(static_cast<int32_t>(start_position + static_cast<int64_t>(i)));

@@ -16,10 +16,10 @@ class StepBuilder {
   void clear();
 
   // Adds `tokens` of one sequence, whose cache holds `start_position` tokens so far and whose page
-  // table covers the new ones. All sequences of class kPrompt must be added before any of
-  // kGenerated. The page table must stay until the step has run.
+  // tables cover the new ones. All sequences of class kPrompt must be added before any of
+  // kGenerated. The tables must stay until the step has run.
   void add(std::span<const int32_t> tokens, int64_t start_position, PositionClass position_class,
-           std::span<const int32_t> pages);
+           const PageTables& tables);
 
   int64_t rows() const { return static_cast<int64_t>(token_ids_.size()); }
   bool empty() const { return token_ids_.empty(); }

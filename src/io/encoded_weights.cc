@@ -5,8 +5,12 @@
 namespace fathom {
 namespace {
 
+// Matrices that no published quantisation touches: embeddings, routers, and what is no linear
+// layer.
 bool is_linear(const std::string& name) {
-  return !name.ends_with("embed_tokens.weight") && !name.ends_with("mlp.gate.weight");
+  return name.ends_with(".weight") && !name.ends_with("embed_tokens.weight") &&
+         name != "embed.weight" && !name.ends_with("mlp.gate.weight") &&
+         !name.ends_with("ffn.gate.weight");
 }
 
 }  // namespace

@@ -13,5 +13,7 @@ Result<std::unique_ptr<Model>> load_qwen2(const ModelFiles& files);
 Result<std::unique_ptr<Model>> load_qwen3(const ModelFiles& files);
 Result<std::unique_ptr<Model>> load_deepseek_v2(const ModelFiles& files);
 Result<std::unique_ptr<Model>> load_deepseek_v3(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_deepseek_v32(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_deepseek_v4(const ModelFiles& files);
 
 }  // namespace fathom

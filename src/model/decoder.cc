@@ -145,7 +145,7 @@ void Decoder::run_layers(const LayerContext& context, int64_t first, int64_t cou
   }
 }
 
-TensorView Decoder::forward(const ModelContext& context, const Step& step) const {
+ModelOutput Decoder::forward(const ModelContext& context, const Step& step) const {
   const auto tokens = static_cast<int64_t>(step.token_ids.size());
   const TensorView x = context.workspace.f32(tokens, config_.hidden_size);
   const TensorView h = context.workspace.f32(tokens, config_.hidden_size);
@@ -158,7 +158,7 @@ TensorView Decoder::forward(const ModelContext& context, const Step& step) const
   const LayerContext layer{context, step, rope_angles(context, step)};
   run_layers(layer, 0, config_.num_hidden_layers, norm_, x, h);
   context.ops.mark("final_norm", h);
-  return h;
+  return {.hidden = h, .mtp_input = h};
 }
 
 void Decoder::logits(const ModelContext& context, const TensorView& hidden,

@@ -33,7 +33,7 @@ struct LayerContext {
 
 class Decoder : public Model {
  public:
-  TensorView forward(const ModelContext& context, const Step& step) const override;
+  ModelOutput forward(const ModelContext& context, const Step& step) const override;
   void logits(const ModelContext& context, const TensorView& hidden,
               const TensorView& out) const override;
 

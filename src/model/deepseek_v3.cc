@@ -1,22 +1,10 @@
 // DeepSeek V3, R1, V3.1 (arXiv:2412.19437): MLA, sigmoid routing with a correction bias, one MTP
 // module.
+#include "model/deepseek_v3.h"
+
 #include "model/architectures.h"
-#include "model/mla_decoder.h"
 
 namespace fathom {
-namespace {
-
-class DeepseekV3 : public MlaDecoder {
- public:
-  Status load_v3(const ModelFiles& files);
-  TensorView mtp_forward(const ModelContext& context, const Step& step,
-                         const TensorView& hidden) const override;
-
- private:
-  WeightView enorm_, hnorm_;     // [hidden]
-  WeightView eh_proj_;           // [hidden, 2 * hidden]: embedding half first
-  WeightView shared_head_norm_;  // [hidden]
-};
 
 Status DeepseekV3::load_v3(const ModelFiles& files) {
   const JsonReader config(*files.config, files.config_path);
@@ -69,8 +57,6 @@ TensorView DeepseekV3::mtp_forward(const ModelContext& context, const Step& step
   run_layers(layer, config_.num_hidden_layers, 1, shared_head_norm_, x, h);
   return h;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Model>> load_deepseek_v3(const ModelFiles& files) {
   auto model = std::make_unique<DeepseekV3>();

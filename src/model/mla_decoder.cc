@@ -66,6 +66,15 @@ Status MlaDecoder::load(const ModelFiles& files, const MlaConfig& mla, const Moe
   return {};
 }
 
+std::vector<KvLayerSpec> MlaDecoder::kv_layers() const {
+  std::vector<KvLayerSpec> specs;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    specs.push_back({.row_elements = mla_.kv_lora_rank + mla_.qk_rope_head_dim,
+                     .mtp = static_cast<int64_t>(i) >= config_.num_hidden_layers});
+  }
+  return specs;
+}
+
 Status MlaDecoder::load_attention(const WeightSource& w, const std::string& a, Layer& l) const {
   const int64_t hidden = config_.hidden_size, heads = config_.num_attention_heads;
   const int64_t q_width = heads * (mla_.qk_nope_head_dim + mla_.qk_rope_head_dim);
@@ -127,6 +136,7 @@ Status MlaDecoder::load_layer(const WeightSource& weights, bool mixture) {
   FATHOM_TRY_STATUS(load_layer_norms(weights));
   Layer layer;
   FATHOM_TRY_STATUS(load_attention(weights, p + "self_attn.", layer));
+  FATHOM_TRY_STATUS(load_selection(weights, p + "self_attn."));
   if (mixture) {
     FATHOM_TRY_STATUS(load_mixture(weights, p + "mlp.", layer));
   } else {
@@ -147,6 +157,7 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const TensorView q = ws.f32(x.rows, heads * (nope + rope));
   const TensorView kv_row = ws.f32(x.rows, mla_.kv_lora_rank + rope);
   const LinearArgs kv_a{.x = x, .weight = l.kv_a_proj_with_mqa, .bias = l.kv_a_bias, .out = kv_row};
+  TensorView selected;
   if (l.q_proj.defined()) {
     ops.linears(std::array{LinearArgs{.x = x, .weight = l.q_proj, .bias = {}, .out = q}, kv_a});
   } else {
@@ -155,6 +166,7 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
         std::array{LinearArgs{.x = x, .weight = l.q_a_proj, .bias = l.q_a_bias, .out = qr}, kv_a});
     ops.rms_norm({.x = qr, .weight = l.q_a_layernorm, .eps = kLatentNormEps, .out = qr});
     ops.linear({.x = qr, .weight = l.q_b_proj, .bias = {}, .out = q});
+    selected = select(context, layer, x, qr);
   }
   const TensorView latent = kv_row.columns(0, mla_.kv_lora_rank);
   const TensorView k_rope = kv_row.columns(mla_.kv_lora_rank, rope);
@@ -181,6 +193,7 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
                      .v_head_dim = mla_.v_head_dim,
                      .kv_lora_rank = mla_.kv_lora_rank,
                      .scale = static_cast<float>(scale),
+                     .selected = selected,
                      .out = o});
   ops.linear({.x = o, .weight = l.o_proj, .bias = l.o_bias, .out = out});
 }

@@ -43,10 +43,8 @@ class MlaDecoder : public Decoder {
  public:
   Status load(const ModelFiles& files, const MlaConfig& mla, const MoeConfig& moe);
 
-  std::vector<KvLayerSpec> kv_layers() const override {
-    return std::vector<KvLayerSpec>(layers_.size(),
-                                    {.row_elements = mla_.kv_lora_rank + mla_.qk_rope_head_dim});
-  }
+  // Row `layer` of the cache: latent and rope key of that layer.
+  std::vector<KvLayerSpec> kv_layers() const override;
 
  protected:
   struct Layer {
@@ -66,6 +64,17 @@ class MlaDecoder : public Decoder {
 
   // Loads `model.layers.N.` for N = layers already loaded, norms included.
   Status load_layer(const WeightSource& weights, bool mixture);
+
+  // What an architecture adds to the attention of every layer: its weights, and the cached
+  // positions that each token attends to (MlaAttentionArgs::selected). qr: the normalised latent of
+  // the queries, [tokens, q_lora].
+  virtual Status load_selection(const WeightSource&, const std::string& /*attention_prefix*/) {
+    return {};
+  }
+  virtual TensorView select(const LayerContext&, int64_t /*layer*/, const TensorView& /*x*/,
+                            const TensorView& /*qr*/) const {
+    return {};
+  }
 
   void attend(const LayerContext& context, int64_t layer, const TensorView& x,
               const TensorView& out) const override;

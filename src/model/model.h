@@ -13,9 +13,14 @@
 
 namespace fathom {
 
-// What a layer keeps in the paged cache for each token.
+// One kind of rows that a layer keeps in the paged cache.
 struct KvLayerSpec {
   int64_t row_elements = 0;
+  int64_t tokens_per_row = 1;  // how many tokens a row stands for
+  // Only the rows of the last Model::window_tokens() tokens are read.
+  bool window = false;
+  bool exact = false;  // in float32 whatever the type of the cache
+  bool mtp = false;    // of the MTP module
 };
 
 struct ModelInfo {
@@ -43,27 +48,34 @@ struct ModelContext {
   Workspace& workspace;  // results live there until the caller resets it
 };
 
+struct ModelOutput {
+  TensorView hidden;     // [tokens, hidden], after the final norm: what logits() takes
+  TensorView mtp_input;  // [tokens, *], what mtp_forward() takes
+};
+
 class Model {
  public:
   virtual ~Model() = default;
   const ModelInfo& info() const { return info_; }
 
-  // The cache's layers: the decoder's, then the MTP module's, if there is one.
+  // What the cache holds, the MTP module's rows included.
   virtual std::vector<KvLayerSpec> kv_layers() const = 0;
+  // How many tokens before the one computed rows of KvLayerSpec::window are read of.
+  virtual int64_t window_tokens() const { return 0; }
 
-  // Appends the step's rows to the cache; returns hidden states after the final norm: [tokens,
-  // hidden].
-  virtual TensorView forward(const ModelContext& context, const Step& step) const = 0;
+  // Appends the step's rows to the cache.
+  virtual ModelOutput forward(const ModelContext& context, const Step& step) const = 0;
 
   // out[i] = logits of hidden row i. hidden: [rows, hidden]; out: [rows, vocab].
   virtual void logits(const ModelContext& context, const TensorView& hidden,
                       const TensorView& out) const = 0;
 
   // Multi-token prediction (DeepSeek-V3, arXiv:2412.19437, §2.2). step.token_ids holds for each row
-  // the token that FOLLOWS it; `hidden` is forward()'s result for the rows. Returns what mtp_logits
-  // takes; its logits are of the token after the following one. Only if info().mtp_layers > 0.
+  // the token that FOLLOWS it; `input` is forward()'s ModelOutput::mtp_input for the rows. Returns
+  // what logits() takes; they are of the token after the following one. Only if info().mtp_layers >
+  // 0.
   virtual TensorView mtp_forward(const ModelContext& context, const Step& step,
-                                 const TensorView& hidden) const;
+                                 const TensorView& input) const;
 
  protected:
   ModelInfo info_;

@@ -13,12 +13,14 @@ struct Architecture {
   Result<std::unique_ptr<Model>> (*load)(const ModelFiles&);
 };
 
-constexpr std::array<Architecture, 5> kArchitectures = {{
+constexpr std::array<Architecture, 7> kArchitectures = {{
     {"llama", load_llama},
     {"qwen2", load_qwen2},
     {"qwen3", load_qwen3},
     {"deepseek_v2", load_deepseek_v2},
     {"deepseek_v3", load_deepseek_v3},
+    {"deepseek_v32", load_deepseek_v32},
+    {"deepseek_v4", load_deepseek_v4},
 }};
 
 }  // namespace

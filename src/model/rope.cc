@@ -14,7 +14,18 @@ namespace fathom {
 namespace {
 
 constexpr double kMaxFactor = 1e6;
+constexpr double kDefaultTheta = 10000;
+constexpr double kMinTheta = 1.0001;
 constexpr double kMaxTheta = 1e12;
+
+RopeTable plain_table(double theta, int64_t dims) {
+  RopeTable table;
+  for (int64_t i = 0; i < dims / 2; ++i) {
+    table.inverse_frequencies.push_back(
+        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));
+  }
+  return table;
+}
 
 // YaRN's magnitude: 0.1 m ln(s) + 1, or 1 where nothing is stretched.
 double yarn_magnitude(double factor, double m) {
@@ -103,24 +114,28 @@ Status apply_divisors(const JsonReader& r, RopeTable& table) {
 
 }  // namespace
 
-Result<RopeTable> read_rope(const JsonReader& config, int64_t dims) {
+Result<RopeTable> read_unscaled_rope(const JsonReader& config, int64_t dims) {
+  FATHOM_TRY(const auto parameters, config.object("rope_parameters"));
+  const bool own_theta = parameters && parameters->has("rope_theta");
+  FATHOM_TRY(const double theta, (own_theta ? *parameters : config)
+                                     .number_or("rope_theta", kDefaultTheta, kMinTheta, kMaxTheta));
+  return plain_table(theta, dims);
+}
+
+Result<RopeTable> read_rope(const JsonReader& config, int64_t dims, std::string_view theta_field) {
   FATHOM_TRY(auto parameters, config.object("rope_parameters"));
   if (!parameters) {
     FATHOM_TRY(parameters, config.object("rope_scaling"));
   }
-  const bool own_theta = parameters && parameters->has("rope_theta");
-  FATHOM_TRY(const double theta,
-             (own_theta ? *parameters : config).number_or("rope_theta", 10000, 1.0001, kMaxTheta));
+  const bool own_theta = parameters && parameters->has(theta_field);
+  FATHOM_TRY(const double theta, (own_theta ? *parameters : config)
+                                     .number_or(theta_field, kDefaultTheta, kMinTheta, kMaxTheta));
   std::string type = "default";
   if (parameters) {
     FATHOM_TRY(type, parameters->string_or("type", "default"));
     FATHOM_TRY(type, parameters->string_or("rope_type", type));
   }
-  RopeTable table;
-  for (int64_t i = 0; i < dims / 2; ++i) {
-    table.inverse_frequencies.push_back(
-        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));
-  }
+  RopeTable table = plain_table(theta, dims);
   if (type == "default") return table;
   if (type == "linear") {
     FATHOM_TRY(const double factor, parameters->number("factor", 1e-6, kMaxFactor));

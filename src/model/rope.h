@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -20,6 +21,11 @@ struct RopeTable {
 // Reads rope_theta with rope_scaling, or rope_parameters (both spellings occur). Knows default,
 // linear, llama3, yarn, and frequency_divisors: a list of dims / 2 numbers, the form in which GGUF
 // files carry llama3's scaling. `dims`: the rotated width.
-Result<RopeTable> read_rope(const JsonReader& config, int64_t dims);
+// `theta_field`: where theta stands, if not in rope_parameters.
+Result<RopeTable> read_rope(const JsonReader& config, int64_t dims,
+                            std::string_view theta_field = "rope_theta");
+
+// The table of rope_theta alone, whatever scaling the configuration has.
+Result<RopeTable> read_unscaled_rope(const JsonReader& config, int64_t dims);
 
 }  // namespace fathom

@@ -24,22 +24,34 @@ struct SequenceRows {
   int64_t start_position = 0;  // tokens in the cache before this step
   PositionClass position_class = PositionClass::kPrompt;
   std::span<const int32_t> pages;  // page ids, covering start_position + num_rows tokens
+  // The same of the pages that only the last tokens need (KvPages::window); −1 where one has been
+  // given back.
+  std::span<const int32_t> window_pages;
 };
 
-// One layer's rows in the paged cache. Row of token position p in a sequence with page table
-// `pages`: data + pages[p / page_tokens] * page_stride_bytes + (p % page_tokens) * row_bytes.
+// One kind of rows that a layer keeps in the paged cache: one for every token, or one for every
+// tokens_per_row tokens. Row `index` (a position / tokens_per_row) of a sequence stands at
+// data + table[index / page_rows] * page_stride_bytes + (index % page_rows) * row_bytes.
 struct KvPages {
   std::byte* data = nullptr;
   DType dtype = DType::kF32;
-  int64_t page_tokens = 0;
+  int64_t page_rows = 0;
   int64_t page_stride_bytes = 0;
   int64_t row_elements = 0;
+  int64_t tokens_per_row = 1;
+  bool window = false;  // in the pages of the last tokens
 
   int64_t row_bytes() const { return dtype_row_bytes(dtype, row_elements); }
-  std::byte* row(std::span<const int32_t> pages, int64_t position) const {
-    return data + pages[static_cast<std::size_t>(position / page_tokens)] * page_stride_bytes +
-           (position % page_tokens) * row_bytes();
+  std::span<const int32_t> table(const SequenceRows& s) const {
+    return window ? s.window_pages : s.pages;
   }
+  std::byte* row(std::span<const int32_t> table, int64_t index) const {
+    return data + table[static_cast<std::size_t>(index / page_rows)] * page_stride_bytes +
+           (index % page_rows) * row_bytes();
+  }
+  std::byte* row(const SequenceRows& s, int64_t index) const { return row(table(s), index); }
+  // How many whole rows the token at `position` sees: those whose last token is not behind it.
+  int64_t visible_rows(int64_t position) const { return (position + 1) / tokens_per_row; }
 };
 
 }  // namespace fathom

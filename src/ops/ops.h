@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -28,7 +29,15 @@ struct EmbedArgs {
 // out = weight * x / sqrt(mean(x²) + eps), mean over the columns, in float32.
 struct RmsNormArgs {
   TensorView x;       // [rows, cols]
-  WeightView weight;  // float32 [cols]
+  WeightView weight;  // float32 [cols], or undefined: 1
+  float eps = 0;
+  TensorView out;  // [rows, cols], may be x
+};
+
+// out = weight * (x − mean) / sqrt(variance + eps) + bias, over the columns, in float32.
+struct LayerNormArgs {
+  TensorView x;             // [rows, cols]
+  WeightView weight, bias;  // float32 [cols]
   float eps = 0;
   TensorView out;  // [rows, cols], may be x
 };
@@ -76,6 +85,7 @@ struct RopeArgs {
   int64_t heads = 0;
   int64_t offset = 0;
   RopeLayout layout = RopeLayout::kHalf;
+  bool inverse = false;  // by the negative angle
 };
 
 // Appends each row to its sequence's pages at position start_position + (row − first_row). A cache
@@ -118,6 +128,10 @@ struct MlaAttentionArgs {
   int64_t v_head_dim = 0;
   int64_t kv_lora_rank = 0;
   float scale = 0;
+  // The positions that a token attends to (SelectRowsArgs::out), or undefined: all before it. A
+  // token that sees no more positions than `selected` has columns attends to all of them whatever
+  // stands there.
+  TensorView selected;
   TensorView out;  // [tokens, heads * v_head_dim], not q
 
   // Wv of head h: [v_head_dim, kv_lora_rank].
@@ -125,6 +139,96 @@ struct MlaAttentionArgs {
     if (!kv_b.defined()) return v_b.row_range(h * v_head_dim, v_head_dim);
     return kv_b.row_range(h * (qk_nope_head_dim + v_head_dim) + qk_nope_head_dim, v_head_dim);
   }
+};
+
+// Picks the cached rows that a token attends to (the lightning indexer of DeepSeek-V3.2 and V4):
+// of the rows it sees (KvPages::visible_rows) the top_k = out.cols with the largest
+//   score = Σ_h weights[t,h] · relu(q[t,h] · key),
+// ties to the lower index (a common positive factor of the scores changes nothing). Written in
+// ascending order, then −1. A token that sees no more than top_k rows gets all of them.
+struct SelectRowsArgs {
+  TensorView q;        // [tokens, heads * dim]
+  TensorView weights;  // [tokens, heads]
+  KvPages keys;        // row_elements = dim
+  std::span<const SequenceRows> sequences;
+  int64_t heads = 0;
+  TensorView out;  // i32 [tokens, top_k]
+};
+
+// Writes the compressed rows (DeepSeek-V4: CSA and HCA) that become complete in this step: row w
+// stands for the m = out.tokens_per_row tokens [wm, (w+1)m). Source rows are [kv | z], a token
+// each.
+//   e_w = Σ_j softmax_j(z_j + ape_j) ⊙ kv_j, channel by channel, j over the tokens of the window.
+// Overlapping: kv and z are twice as wide as a row; a token's first half of channels serves the
+// next window, its second half its own, so that j runs over the tokens of windows w−1 (first half)
+// and w (second half). The z of window −1 count as −∞. Then row = rope(norm · e_w / sqrt(mean(e_w²)
+// + eps)) at position w·m, on the last channels.
+struct CompressArgs {
+  KvPages source;  // row_elements = 2 · width, width = out.row_elements · (overlap ? 2 : 1)
+  KvPages out;
+  std::span<const SequenceRows> sequences;
+  bool overlap = false;
+  WeightView ape;   // float32 [m, width]
+  WeightView norm;  // float32 [out.row_elements]
+  float eps = 0;
+  std::span<const double> inverse_frequencies;  // of the last 2 · size() channels, in pairs
+};
+
+// Attention of DeepSeek-V4: one cached vector a token serves all heads as key and as value. A token
+// at position t sees the window rows of positions (t − window_tokens, t], and compressed rows:
+// those selected, else all that are visible. The sink, a logit of each head, adds to the softmax's
+// denominator alone.
+struct SharedKvAttentionArgs {
+  TensorView q;         // [tokens, heads * head_dim]
+  KvPages window;       // row_elements = head_dim
+  KvPages compressed;   // row_elements = head_dim, or data = nullptr: none
+  TensorView selected;  // i32 [tokens, *] of SelectRowsArgs on rows like `compressed`, or undefined
+  WeightView sinks;     // float32 [heads]
+  std::span<const SequenceRows> sequences;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  int64_t window_tokens = 0;
+  float scale = 0;
+  TensorView out;  // [tokens, heads * head_dim], may be q
+};
+
+// Manifold-constrained hyper-connections (DeepSeek-V4): the residual is n streams, [tokens, n *
+// hidden], stream after stream. From z = fn · rms(streams), [tokens, (2 + n) · n]:
+//   pre_j  = sigmoid(z_j · scale_0 + base_j) + eps
+//   post_j = 2 · sigmoid(z_{n+j} · scale_1 + base_{n+j})
+//   mix    = softmax over the columns of (z_{2n+…} · scale_2 + base_{2n+…}) as [n, n], + eps; then
+//            columns divided by (their sum + eps), and iterations − 1 times rows, then columns.
+// With z of n columns: pre alone (the head's).
+struct StreamWeightsArgs {
+  TensorView z;
+  WeightView base;   // float32 [z.cols]
+  WeightView scale;  // float32 [3], or [1]
+  int64_t streams = 0;
+  int64_t iterations = 0;
+  float eps = 0;
+  TensorView pre, post;  // [tokens, n]
+  TensorView mix;        // [tokens, n · n], row-major
+};
+
+// out = Σ_j pre_j · streams_j
+struct ReadStreamsArgs {
+  TensorView streams;  // [tokens, n * hidden]
+  TensorView pre;      // [tokens, n]
+  TensorView out;      // [tokens, hidden]
+};
+
+// streams_k = post_k · y + Σ_j mix[j,k] · streams_j, in place.
+struct WriteStreamsArgs {
+  TensorView streams;  // [tokens, n * hidden], updated
+  TensorView post;     // [tokens, n]
+  TensorView mix;      // [tokens, n · n]
+  TensorView y;        // [tokens, hidden]
+};
+
+// streams_j = x for all j.
+struct CopyToStreamsArgs {
+  TensorView x;        // [tokens, hidden]
+  TensorView streams;  // [tokens, n * hidden]
 };
 
 // A SwiGLU block: down( silu(gate x) * (up x) ).
@@ -142,8 +246,9 @@ struct MlpArgs {
 };
 
 enum class RouterScoring : uint8_t {
-  kSoftmax,  // V2: softmax over the experts
-  kSigmoid,  // V3
+  kSoftmax,       // V2: softmax over the experts
+  kSigmoid,       // V3
+  kSqrtSoftplus,  // V4: sqrt(ln(1 + exp(x)))
 };
 enum class RouterGroups : uint8_t {
   kNone,
@@ -156,7 +261,11 @@ enum class RouterGroups : uint8_t {
 // (without bias), divided by the sum if `normalize`, times scaling_factor.
 struct RouteArgs {
   TensorView logits;  // [tokens, experts]
-  WeightView bias;    // float32 [experts] (e_score_correction_bias), or undefined
+  // Where the token alone decides (V4's hash layers): experts_per_token ids for each token of the
+  // vocabulary. Else empty.
+  std::span<const int32_t> experts_of_token;
+  std::span<const int32_t> token_ids;  // [tokens], used with experts_of_token
+  WeightView bias;                     // float32 [experts] (e_score_correction_bias), or undefined
   RouterScoring scoring = RouterScoring::kSoftmax;
   RouterGroups groups = RouterGroups::kNone;
   int64_t num_groups = 1;
@@ -175,7 +284,10 @@ struct MoeArgs {
   TensorView weights;  // [tokens, k]
   std::span<const SwigluWeights> experts;
   const SwigluWeights* shared = nullptr;  // one wide expert, or none
-  TensorView out;                         // [tokens, hidden], not x
+  // V4: the experts' silu(min(gate x, limit)) * clamp(up x, −limit, limit); the shared one's are
+  // not limited. Infinity: none are.
+  float limit = std::numeric_limits<float>::infinity();
+  TensorView out;  // [tokens, hidden], not x
 };
 
 // out[i] = x[rows[i]]
@@ -195,6 +307,7 @@ class Ops {
 
   virtual void embed(const EmbedArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;
+  virtual void layer_norm(const LayerNormArgs& args) = 0;
   virtual void add_rms_norm(const AddRmsNormArgs& args);  // default: add, then rms_norm
   virtual void add(const AddArgs& args) = 0;
   virtual void linear(const LinearArgs& args) = 0;
@@ -205,6 +318,13 @@ class Ops {
   virtual void kv_append(const KvAppendArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void mla_attention(const MlaAttentionArgs& args) = 0;
+  virtual void select_rows(const SelectRowsArgs& args) = 0;
+  virtual void compress(const CompressArgs& args) = 0;
+  virtual void shared_kv_attention(const SharedKvAttentionArgs& args) = 0;
+  virtual void stream_weights(const StreamWeightsArgs& args) = 0;
+  virtual void read_streams(const ReadStreamsArgs& args) = 0;
+  virtual void write_streams(const WriteStreamsArgs& args) = 0;
+  virtual void copy_to_streams(const CopyToStreamsArgs& args) = 0;
   virtual void mlp(const MlpArgs& args) = 0;
   virtual void route(const RouteArgs& args) = 0;
   virtual void moe(const MoeArgs& args) = 0;
@@ -222,6 +342,7 @@ class OpsDecorator : public Ops {
   bool classes_agree() const override { return inner_.classes_agree(); }
   void embed(const EmbedArgs& a) override { inner_.embed(a); }
   void rms_norm(const RmsNormArgs& a) override { inner_.rms_norm(a); }
+  void layer_norm(const LayerNormArgs& a) override { inner_.layer_norm(a); }
   void add_rms_norm(const AddRmsNormArgs& a) override { inner_.add_rms_norm(a); }
   void add(const AddArgs& a) override { inner_.add(a); }
   void linear(const LinearArgs& a) override { inner_.linear(a); }
@@ -231,6 +352,15 @@ class OpsDecorator : public Ops {
   void kv_append(const KvAppendArgs& a) override { inner_.kv_append(a); }
   void attention(const AttentionArgs& a) override { inner_.attention(a); }
   void mla_attention(const MlaAttentionArgs& a) override { inner_.mla_attention(a); }
+  void select_rows(const SelectRowsArgs& a) override { inner_.select_rows(a); }
+  void compress(const CompressArgs& a) override { inner_.compress(a); }
+  void shared_kv_attention(const SharedKvAttentionArgs& a) override {
+    inner_.shared_kv_attention(a);
+  }
+  void stream_weights(const StreamWeightsArgs& a) override { inner_.stream_weights(a); }
+  void read_streams(const ReadStreamsArgs& a) override { inner_.read_streams(a); }
+  void write_streams(const WriteStreamsArgs& a) override { inner_.write_streams(a); }
+  void copy_to_streams(const CopyToStreamsArgs& a) override { inner_.copy_to_streams(a); }
   void mlp(const MlpArgs& a) override { inner_.mlp(a); }
   void route(const RouteArgs& a) override { inner_.route(a); }
   void moe(const MoeArgs& a) override { inner_.moe(a); }

@@ -30,6 +30,11 @@ struct WeightView {
   int64_t scale_row0 = 0;  // rows of the stored matrix before this view's first
 
   bool defined() const { return data != nullptr; }
+  // The values of a float32 weight.
+  const float* f32() const {
+    FATHOM_CHECK(dtype == DType::kF32) << dtype_name(dtype);
+    return reinterpret_cast<const float*>(data);
+  }
   int64_t row_bytes() const { return dtype_row_bytes(dtype, cols); }
   int64_t bytes() const { return rows * row_bytes(); }
 

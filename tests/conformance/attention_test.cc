@@ -9,43 +9,10 @@
 #include "backend/cpu/cpu_ops.h"
 #include "engine/kv_cache.h"
 #include "ops/reference/reference_ops.h"
-#include "support/random_data.h"
+#include "support/cached_step.h"
 
 namespace fathom::test {
 namespace {
-
-// Sequences of a step over a cache whose earlier rows are random.
-struct Fixture {
-  Fixture(std::mt19937& rng, int64_t row_elements, int64_t page_tokens,
-          std::vector<std::pair<int64_t, int64_t>> start_and_rows)
-      : cache(
-            *KvCache::create(std::array{KvLayerSpec{.row_elements = 3}, KvLayerSpec{row_elements}},
-                             4096, page_tokens)),
-        kv(cache.layers()[1]) {
-    tables.resize(start_and_rows.size());
-    for (std::size_t i = 0; i < tables.size(); ++i) {
-      const auto [start, count] = start_and_rows[i];
-      EXPECT_TRUE(cache.take(cache.pages_for(start + count), tables[i]));
-      std::shuffle(tables[i].begin(), tables[i].end(), rng);
-      sequences.push_back(
-          {.first_row = rows, .num_rows = count, .start_position = start, .pages = tables[i]});
-      rows += count;
-      for (int64_t p = 0; p < start; ++p) {
-        std::normal_distribution<float> normal(0, 1);
-        auto* row = reinterpret_cast<float*>(kv.row(tables[i], p));
-        std::generate_n(row, row_elements, [&] { return normal(rng); });
-      }
-    }
-  }
-  KvCache cache;
-  KvPages kv;
-  std::vector<std::vector<int32_t>> tables;
-  std::vector<SequenceRows> sequences;
-  int64_t rows = 0;
-};
-
-const std::vector<std::vector<std::pair<int64_t, int64_t>>> kBatches = {
-    {{0, 1}}, {{0, 70}}, {{65, 1}}, {{0, 9}, {130, 3}, {31, 1}, {0, 1}}};
 
 TEST(AttentionTest, GroupedQueries) {
   ReferenceOps reference;
@@ -56,7 +23,7 @@ TEST(AttentionTest, GroupedQueries) {
       for (const int64_t page_tokens : {16, 64}) {
         for (const auto& [heads, kv_heads, dim] :
              {std::array<int64_t, 3>{4, 4, 6}, std::array<int64_t, 3>{6, 2, 24}}) {
-          Fixture f(rng, 2 * kv_heads * dim, page_tokens, batch);
+          CachedStep f(rng, 2 * kv_heads * dim, page_tokens, batch);
           Matrix q(f.rows, heads * dim), k(f.rows, kv_heads * dim, 1), v(f.rows, kv_heads * dim);
           Matrix expected(f.rows, heads * dim), actual(f.rows, heads * dim);
           q.fill(rng);
@@ -88,7 +55,7 @@ TEST(AttentionTest, Latent) {
                                        std::pair{DType::kF16, 0}, std::pair{DType::kF8E4M3, 64}}) {
       const Weight kv_b(rng, dtype, heads * (nope + v_dim), rank, block);
       for (const auto& batch : kBatches) {
-        Fixture f(rng, rank + rope, 16, batch);
+        CachedStep f(rng, rank + rope, 16, batch);
         Matrix q(f.rows, heads * (nope + rope), 1), row(f.rows, rank + rope);
         Matrix expected(f.rows, heads * v_dim), actual(f.rows, heads * v_dim, 2);
         q.fill(rng, 0.2f);
@@ -152,8 +119,9 @@ TEST(AttentionTest, CacheTypes) {
           {{0, 70}},
           {{1030, 1}},
           {{0, 9}, {1300, 3}, {31, 1}}}) {
-      Fixture exact(rng, 2 * kv_heads * dim, 64, batch);
-      KvCache cache = *KvCache::create(std::array{KvLayerSpec{2 * kv_heads * dim}}, 4096, 64, type);
+      CachedStep exact(rng, 2 * kv_heads * dim, 64, batch);
+      KvCache cache = *KvCache::create(std::array{KvLayerSpec{2 * kv_heads * dim}},
+                                       {.capacity_tokens = 4096, .type = type});
       KvPages kv = cache.layers()[0];
       for (const SequenceRows& s : exact.sequences)
         for (int64_t p = 0; p < s.start_position; ++p)
@@ -183,7 +151,7 @@ TEST(AttentionTest, AppendWritesExactlyItsRows) {
   ReferenceOps reference;
   CpuOps cpu({.threads = 2});
   for (Ops* ops : {static_cast<Ops*>(&reference), static_cast<Ops*>(&cpu)}) {
-    Fixture f(rng, 5, 16, {{15, 3}, {0, 40}});
+    CachedStep f(rng, 5, 16, {{15, 3}, {0, 40}});
     Matrix a(f.rows, 2), b(f.rows, 3, 1);
     a.fill(rng);
     b.fill(rng);

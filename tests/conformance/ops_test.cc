@@ -158,9 +158,15 @@ TEST_F(OpsTest, Norms) {
         Matrix x(rows, cols, 1), delta(rows, cols), expected(rows, cols), actual(rows, cols, 3);
         x.fill(rng_, 5);
         delta.fill(rng_);
-        reference_.rms_norm({x.view(), w, 1e-6f, expected.view()});
-        cpu_.rms_norm({x.view(), w, 1e-6f, actual.view()});
-        expect_close(actual.view(), expected.view(), kTolerance, "rms_norm");
+        for (const WeightView& weight : {w.view(), WeightView{}}) {
+          reference_.rms_norm({x.view(), weight, 1e-6f, expected.view()});
+          cpu_.rms_norm({x.view(), weight, 1e-6f, actual.view()});
+          expect_close(actual.view(), expected.view(), kTolerance, "rms_norm");
+        }
+        const Weight bias(rng_, DType::kF32, 1, cols);
+        reference_.layer_norm({x.view(), w, bias, 1e-6f, expected.view()});
+        cpu_.layer_norm({x.view(), w, bias, 1e-6f, actual.view()});
+        expect_close(actual.view(), expected.view(), kTolerance, "layer_norm");
         Matrix x2(rows, cols);
         x2.copy(x);
         reference_.add_rms_norm({x.view(), delta.view(), w, 1e-5f, expected.view()});
@@ -192,6 +198,11 @@ TEST_F(OpsTest, Rope) {
         reference_.rope({expected.view(), angles.view(), heads, 5, layout});
         cpu_.rope({actual.view(), angles.view(), heads, 5, layout});
         expect_close(actual.view(), expected.view(), kTolerance, "rope");
+        RopeArgs back{actual.view(), angles.view(), heads, 5, layout, true};
+        cpu_.rope(back);
+        back.x = expected.view();
+        reference_.rope(back);
+        expect_close(actual.view(), expected.view(), kTolerance, "rope back");
       }
     }
   });
@@ -248,7 +259,8 @@ TEST_F(OpsTest, Mlp) {
 }
 
 TEST_F(OpsTest, Route) {
-  for (const RouterScoring scoring : {RouterScoring::kSoftmax, RouterScoring::kSigmoid}) {
+  for (const RouterScoring scoring :
+       {RouterScoring::kSoftmax, RouterScoring::kSigmoid, RouterScoring::kSqrtSoftplus}) {
     for (const RouterGroups groups :
          {RouterGroups::kNone, RouterGroups::kMax, RouterGroups::kTop2Sum}) {
       for (const bool normalize : {false, true}) {
@@ -289,6 +301,36 @@ TEST_F(OpsTest, Route) {
   }
 }
 
+TEST_F(OpsTest, RouteByToken) {
+  const int64_t tokens = 3, experts = 7, picks = 2;
+  const std::vector<int32_t> table = {1, 2, 6, 0, 3, 5, 4, 1};  // of a vocabulary of 4
+  const std::array<int32_t, 3> token_ids = {3, 0, 1};
+  const std::vector<int32_t> expected_ids = {4, 1, 1, 2, 6, 0};
+  Matrix logits(tokens, experts), expected(tokens, picks), actual(tokens, picks);
+  logits.fill(rng_, 2);
+  std::vector<int32_t> ids(expected_ids.size());
+  RouteArgs args{
+      .logits = logits.view(),
+      .experts_of_token = table,
+      .token_ids = token_ids,
+      .scoring = RouterScoring::kSqrtSoftplus,
+      .normalize = true,
+      .scaling_factor = 1.5f,
+      .ids = {reinterpret_cast<std::byte*>(ids.data()), DType::kI32, tokens, picks, picks},
+      .weights = expected.view()};
+  reference_.route(args);
+  EXPECT_EQ(ids, expected_ids);
+  const auto score = [&](int64_t t, int64_t e) {
+    return std::sqrt(std::log1p(std::exp(logits.view().f32(t)[e])));
+  };
+  EXPECT_NEAR(expected.view().f32(0)[1], 1.5f * score(0, 1) / (score(0, 4) + score(0, 1)), 1e-5);
+  std::fill(ids.begin(), ids.end(), -1);
+  args.weights = actual.view();
+  cpu_.route(args);
+  EXPECT_EQ(ids, expected_ids);
+  expect_close(actual.view(), expected.view(), 1e-6, "weights");
+}
+
 TEST_F(OpsTest, Moe) {
   for_each_target([&] {
     for (const Format& f : kFormats) {
@@ -315,8 +357,17 @@ TEST_F(OpsTest, Moe) {
           const TensorView id_view{reinterpret_cast<std::byte*>(ids.data()), DType::kI32, tokens,
                                    picks, picks};
           const SwigluWeights* s = with_shared ? &shared : nullptr;
-          reference_.moe({x.view(), id_view, w.view(), weights, s, expected.view()});
-          cpu_.moe({x.view(), id_view, w.view(), weights, s, actual.view()});
+          MoeArgs args{.x = x.view(),
+                       .ids = id_view,
+                       .weights = w.view(),
+                       .experts = weights,
+                       .shared = s,
+                       .out = expected.view()};
+          // A limit that about half of the values meet.
+          args.limit = tokens == 6 ? 0.5f : args.limit;
+          reference_.moe(args);
+          args.out = actual.view();
+          cpu_.moe(args);
           expect_close(actual.view(), expected.view(), 1e-4, shape(tokens, hidden, inner, f));
         }
       }

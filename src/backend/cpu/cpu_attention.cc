@@ -47,7 +47,7 @@ struct CpuOps::AttendGroup {
 
 void CpuOps::attend_rows(const AttendShape& shape, std::span<const SequenceRows> sequences) {
   const cpu::AttendKernel& kernel = cpu::attend_kernel({.dtype = shape.kv.dtype,
-                                                        .page_tokens = shape.kv.page_tokens,
+                                                        .page_tokens = shape.kv.page_rows,
                                                         .key_dim = shape.key_dim,
                                                         .value_dim = shape.value_dim});
   const Workspace::Scope scope(scratch_);
@@ -57,7 +57,7 @@ void CpuOps::attend_rows(const AttendShape& shape, std::span<const SequenceRows>
     for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
       for (int64_t n = 0; n < s.num_rows * heads_per_kv; ++n) {
         if (n % cpu::kAttendQueries == 0) {
-          groups.push_back({.pages = s.pages.data(),
+          groups.push_back({.pages = shape.kv.table(s).data(),
                             .key_offset = kv_head * shape.key_stride,
                             .value_offset = shape.value_offset + kv_head * shape.key_stride});
         }
@@ -66,6 +66,8 @@ void CpuOps::attend_rows(const AttendShape& shape, std::span<const SequenceRows>
             .q = shape.q.f32(s.first_row + row) + h * shape.key_dim,
             .num_keys = s.start_position + row + 1,
             .out = shape.out.f32(s.first_row + row) + h * shape.value_dim};
+        if (shape.sinks != nullptr)
+          groups.back().queries[groups.back().count - 1].sink = shape.sinks[h];
       }
     }
   }
@@ -73,7 +75,7 @@ void CpuOps::attend_rows(const AttendShape& shape, std::span<const SequenceRows>
     return cpu::AttendRows{.data = reinterpret_cast<const uint8_t*>(shape.kv.data),
                            .pages = g.pages,
                            .dtype = shape.kv.dtype,
-                           .page_tokens = shape.kv.page_tokens,
+                           .page_tokens = shape.kv.page_rows,
                            .page_stride_bytes = shape.kv.page_stride_bytes,
                            .row_bytes = shape.kv.row_bytes(),
                            .key_offset = g.key_offset,
@@ -192,6 +194,20 @@ void CpuOps::absorb_queries(const MlaAttentionArgs& args, const TensorView& q,
   });
 }
 
+// Takes the rows that attend to a selection out of the end of `s`.
+void CpuOps::sparse_rows(const MlaAttentionArgs& args, SequenceRows& s, int64_t first_row,
+                         std::vector<TokenKeys>& out) {
+  const int64_t all = std::clamp<int64_t>(args.selected.cols - s.start_position, 0, s.num_rows);
+  for (int64_t i = all; i < s.num_rows; ++i) {
+    TokenKeys token{.row = s.first_row + i - first_row, .keys = {}};
+    const int32_t* selected = args.selected.i32(s.first_row + i);
+    for (int64_t k = 0; k < args.selected.cols && selected[k] >= 0; ++k)
+      token.keys.push_back(args.kv.row(s, selected[k]));
+    out.push_back(std::move(token));
+  }
+  s.num_rows = all;
+}
+
 void CpuOps::mla_attention(const MlaAttentionArgs& args) {
   const int64_t r = args.kv_lora_rank, width = r + args.qk_rope_head_dim;
   const int64_t row_bytes = args.heads * (width + r) * static_cast<int64_t>(sizeof(float));
@@ -203,18 +219,24 @@ void CpuOps::mla_attention(const MlaAttentionArgs& args) {
     const TensorView latent = scratch_.f32(rows, args.heads * r);
     absorb_queries(args, args.q.row_range(begin, rows), absorbed);
     std::vector<SequenceRows> sequences = clip(args.sequences, begin, begin + rows);
+    std::vector<TokenKeys> sparse;
+    if (args.selected.data != nullptr) {
+      for (SequenceRows& s : sequences) sparse_rows(args, s, begin, sparse);
+      std::erase_if(sequences, [](const SequenceRows& s) { return s.num_rows == 0; });
+    }
     for (SequenceRows& s : sequences) s.first_row -= begin;
-    attend_rows({.q = absorbed,
-                 .out = latent,
-                 .kv = args.kv,
-                 .heads = args.heads,
-                 .kv_heads = 1,
-                 .key_dim = width,
-                 .key_stride = width,
-                 .value_offset = 0,
-                 .value_dim = r,
-                 .scale = args.scale},
-                sequences);
+    const AttendShape shape{.q = absorbed,
+                            .out = latent,
+                            .kv = args.kv,
+                            .heads = args.heads,
+                            .kv_heads = 1,
+                            .key_dim = width,
+                            .key_stride = width,
+                            .value_offset = 0,
+                            .value_dim = r,
+                            .scale = args.scale};
+    attend_rows(shape, sequences);
+    attend_gathered(shape, sparse);
     const TensorView out = args.out.row_range(begin, rows);
     std::vector<Product> products;
     for (int64_t h = 0; h < args.heads; ++h) {

@@ -29,6 +29,13 @@ void score(RouterScoring scoring, const float* logits, int64_t n, float* scores)
     for (int64_t e = 0; e < n; ++e) scores[e] = 1.0f / (1.0f + std::exp(-logits[e]));
     return;
   }
+  if (scoring == RouterScoring::kSqrtSoftplus) {
+    // ln(1 + exp(x)) without overflow.
+    for (int64_t e = 0; e < n; ++e)
+      scores[e] =
+          std::sqrt(std::max(logits[e], 0.0f) + std::log1p(std::exp(-std::fabs(logits[e]))));
+    return;
+  }
   const float max = *std::max_element(logits, logits + n);
   float sum = 0;
   for (int64_t e = 0; e < n; ++e) sum += scores[e] = std::exp(logits[e] - max);
@@ -69,18 +76,24 @@ void route_row(const RouteArgs& args, int64_t t) {
   const int64_t experts = args.logits.cols, picks = args.ids.cols;
   scores.resize(static_cast<std::size_t>(experts));
   score(args.scoring, args.logits.f32(t), experts, scores.data());
-  choice = scores;
-  if (args.bias.defined())
-    cpu::add_row(choice.data(), reinterpret_cast<const float*>(args.bias.data), experts);
-  if (args.groups != RouterGroups::kNone) mask_groups(args, choice.data(), experts, groups);
   int32_t* ids = args.ids.i32(t);
+  if (args.experts_of_token.empty()) {
+    choice = scores;
+    if (args.bias.defined()) cpu::add_row(choice.data(), args.bias.f32(), experts);
+    if (args.groups != RouterGroups::kNone) mask_groups(args, choice.data(), experts, groups);
+    for (int64_t k = 0; k < picks; ++k) {
+      const int64_t e = std::max<int64_t>(arg_max(choice.data(), experts), 0);
+      choice[static_cast<std::size_t>(e)] = kMinusInfinity;
+      ids[k] = static_cast<int32_t>(e);
+    }
+  } else {
+    const int64_t token = args.token_ids[static_cast<std::size_t>(t)];
+    std::copy_n(args.experts_of_token.begin() + token * picks, picks, ids);
+  }
   float* weights = args.weights.f32(t);
   float sum = 0;
   for (int64_t k = 0; k < picks; ++k) {
-    const int64_t e = std::max<int64_t>(arg_max(choice.data(), experts), 0);
-    choice[static_cast<std::size_t>(e)] = kMinusInfinity;
-    ids[k] = static_cast<int32_t>(e);
-    weights[k] = scores[static_cast<std::size_t>(e)];
+    weights[k] = scores[static_cast<std::size_t>(ids[k])];
     sum += weights[k];
   }
   for (int64_t k = 0; k < picks; ++k) {
@@ -180,7 +193,16 @@ void CpuOps::moe(const MoeArgs& args) {
   }
   run_products(products);
 
-  for_rows(pairs, inner * 8, [&](int64_t p) { cpu::silu_mul_row(gate.f32(p), up.f32(p), inner); });
+  for_rows(pairs, inner * 8, [&](int64_t p) {
+    if (args.limit < std::numeric_limits<float>::infinity()) {
+      float *const g = gate.f32(p), *const u = up.f32(p);
+      for (int64_t i = 0; i < inner; ++i) {
+        g[i] = std::min(g[i], args.limit);
+        u[i] = std::clamp(u[i], -args.limit, args.limit);
+      }
+    }
+    cpu::silu_mul_row(gate.f32(p), up.f32(p), inner);
+  });
   if (args.shared != nullptr) {
     for_rows(tokens, shared_gate.cols * 8, [&](int64_t t) {
       cpu::silu_mul_row(shared_gate.f32(t), shared_up.f32(t), shared_gate.cols);

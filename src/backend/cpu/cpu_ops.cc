@@ -18,11 +18,6 @@ constexpr int64_t kSerialMultiplyAdds = 32 << 10;
 // Tasks take a multiple of so many weight rows: what the kernels work on side by side.
 constexpr int64_t kTaskColumns = 32;
 
-const float* f32_data(const WeightView& w) {
-  FATHOM_CHECK(w.dtype == DType::kF32) << dtype_name(w.dtype);
-  return reinterpret_cast<const float*>(w.data);
-}
-
 }  // namespace
 
 CpuOps::CpuOps(const CpuOpsOptions& options)
@@ -85,7 +80,7 @@ void CpuOps::compute(const Product& p, int64_t n0, int64_t n1) const {
     cpu::dot_rows(p.x.f32, p.rows, p.weight, n0, n1, p.out);
   }
   if (!p.bias.defined()) return;
-  for (int64_t i = 0; i < p.rows; ++i) cpu::add_row(p.out[i] + n0, f32_data(p.bias) + n0, n1 - n0);
+  for (int64_t i = 0; i < p.rows; ++i) cpu::add_row(p.out[i] + n0, p.bias.f32() + n0, n1 - n0);
 }
 
 void CpuOps::run_products(std::span<const Product> products) {
@@ -126,14 +121,29 @@ void CpuOps::embed(const EmbedArgs& args) {
 }
 
 void CpuOps::rms_norm(const RmsNormArgs& args) {
-  const float* weight = f32_data(args.weight);
+  const float* weight = args.weight.defined() ? args.weight.f32() : nullptr;
   for_rows(args.x.rows, args.x.cols, [&](int64_t t) {
     cpu::rms_norm_row(args.x.f32(t), weight, args.x.cols, args.eps, args.out.f32(t));
   });
 }
 
+void CpuOps::layer_norm(const LayerNormArgs& args) {
+  const float *weight = args.weight.f32(), *bias = args.bias.f32();
+  const int64_t n = args.x.cols;
+  for_rows(args.x.rows, n, [&](int64_t t) {
+    const float* x = args.x.f32(t);
+    float* out = args.out.f32(t);
+    float sum = 0, squares = 0;
+    for (int64_t i = 0; i < n; ++i) sum += x[i];
+    const float mean = sum / static_cast<float>(n);
+    for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1.0f / std::sqrt(squares / static_cast<float>(n) + args.eps);
+    for (int64_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+  });
+}
+
 void CpuOps::add_rms_norm(const AddRmsNormArgs& args) {
-  const float* weight = f32_data(args.weight);
+  const float* weight = args.weight.f32();
   for_rows(args.x.rows, args.x.cols, [&](int64_t t) {
     cpu::add_row(args.x.f32(t), args.delta.f32(t), args.x.cols);
     cpu::rms_norm_row(args.x.f32(t), weight, args.x.cols, args.eps, args.out.f32(t));
@@ -187,8 +197,15 @@ void CpuOps::rope(const RopeArgs& args) {
   const auto rotate = args.layout == RopeLayout::kHalf ? cpu::rope_half_row : cpu::rope_pairs_row;
   for_rows(args.x.rows, args.heads * dims, [&](int64_t t) {
     const float* cos = args.angles.f32(t);
+    const float* sin = cos + dims / 2;
+    thread_local std::vector<float> negated;
+    if (args.inverse) {
+      negated.assign(sin, sin + dims / 2);
+      for (float& v : negated) v = -v;
+      sin = negated.data();
+    }
     for (int64_t h = 0; h < args.heads; ++h)
-      rotate(args.x.f32(t) + h * head_dim + args.offset, cos, cos + dims / 2, dims);
+      rotate(args.x.f32(t) + h * head_dim + args.offset, cos, sin, dims);
   });
 }
 
@@ -198,7 +215,7 @@ void CpuOps::kv_append(const KvAppendArgs& args) {
     for_rows(s.num_rows, args.kv.row_elements, [&](int64_t i) {
       thread_local std::vector<float> row;
       row.resize(direct ? 0 : static_cast<std::size_t>(args.kv.row_elements));
-      std::byte* const cached = args.kv.row(s.pages, s.start_position + i);
+      std::byte* const cached = args.kv.row(s, s.start_position + i);
       auto* out = direct ? reinterpret_cast<float*>(cached) : row.data();
       for (const TensorView& part : args.parts)
         out = std::copy_n(part.f32(s.first_row + i), part.cols, out);

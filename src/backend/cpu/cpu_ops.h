@@ -38,6 +38,7 @@ class CpuOps : public Ops {
 
   void embed(const EmbedArgs& args) override;
   void rms_norm(const RmsNormArgs& args) override;
+  void layer_norm(const LayerNormArgs& args) override;
   void add_rms_norm(const AddRmsNormArgs& args) override;
   void add(const AddArgs& args) override;
   void linear(const LinearArgs& args) override;
@@ -47,6 +48,13 @@ class CpuOps : public Ops {
   void kv_append(const KvAppendArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void mla_attention(const MlaAttentionArgs& args) override;
+  void select_rows(const SelectRowsArgs& args) override;
+  void compress(const CompressArgs& args) override;
+  void shared_kv_attention(const SharedKvAttentionArgs& args) override;
+  void stream_weights(const StreamWeightsArgs& args) override;
+  void read_streams(const ReadStreamsArgs& args) override;
+  void write_streams(const WriteStreamsArgs& args) override;
+  void copy_to_streams(const CopyToStreamsArgs& args) override;
   void mlp(const MlpArgs& args) override;
   void route(const RouteArgs& args) override;
   void moe(const MoeArgs& args) override;
@@ -89,9 +97,19 @@ class CpuOps : public Ops {
     int64_t key_dim = 0, key_stride = 0;
     int64_t value_offset = 0, value_dim = 0;
     float scale = 0;
+    const float* sinks = nullptr;  // [heads], or none
+  };
+  // The cached rows that one token attends to.
+  struct TokenKeys {
+    int64_t row = 0;  // of q
+    std::vector<const std::byte*> keys;
   };
   struct AttendGroup;
   void attend_rows(const AttendShape& shape, std::span<const SequenceRows> sequences);
+  // The same on cached rows that lie apart: of shape.kv only dtype and row_elements count.
+  void attend_gathered(AttendShape shape, std::span<const TokenKeys> tokens);
+  static void sparse_rows(const MlaAttentionArgs& args, SequenceRows& s, int64_t first_row,
+                          std::vector<TokenKeys>& out);
   void absorb_queries(const MlaAttentionArgs& args, const TensorView& q,
                       const TensorView& absorbed);
   // f(row) for all rows of `cols` elements' work each, in parallel if there is enough to pay for

@@ -6,15 +6,20 @@
 #include <limits>
 #include <numeric>
 
+#include "ops/reference/reference_support.h"
 #include "tensor/float_formats.h"
 
 namespace fathom {
-namespace {
 
-const float* f32_data(const WeightView& w) {
-  FATHOM_CHECK(w.dtype == DType::kF32) << dtype_name(w.dtype);
-  return reinterpret_cast<const float*>(w.data);
-}
+using reference::attended;
+using reference::cached_row;
+using reference::for_each_row;
+using reference::sigmoid;
+using reference::softmax;
+using reference::softplus;
+using reference::top_k;
+
+namespace {
 
 float element(const WeightView& w, int64_t row, int64_t col) {
   const int64_t i = row * w.cols + col;
@@ -44,42 +49,19 @@ void mat_vec(const WeightView& weight, const WeightView& bias, const float* x, f
   for (int64_t n = 0; n < weight.rows; ++n) {
     float sum = 0;
     for (int64_t k = 0; k < weight.cols; ++k) sum += x[k] * element(weight, n, k);
-    y[n] = bias.defined() ? sum + f32_data(bias)[n] : sum;
+    y[n] = bias.defined() ? sum + bias.f32()[n] : sum;
   }
 }
 
-void swiglu_row(const SwigluWeights& w, const float* x, float* y) {
+void swiglu_row(const SwigluWeights& w, const float* x, float* y,
+                float limit = std::numeric_limits<float>::infinity()) {
   std::vector<float> gate(static_cast<std::size_t>(w.gate.rows));
   std::vector<float> up(gate.size());
   mat_vec(w.gate, w.gate_bias, x, gate.data());
   mat_vec(w.up, w.up_bias, x, up.data());
-  for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
+  for (std::size_t i = 0; i < gate.size(); ++i)
+    gate[i] = silu(std::min(gate[i], limit)) * std::clamp(up[i], -limit, limit);
   mat_vec(w.down, w.down_bias, gate.data(), y);
-}
-
-void softmax(std::vector<float>& v) {
-  const float max = *std::max_element(v.begin(), v.end());
-  float sum = 0;
-  for (float& x : v) sum += x = std::exp(x - max);
-  for (float& x : v) x /= sum;
-}
-
-// Calls f(row, sequence, position) for every row of the step.
-template <typename F>
-void for_each_row(std::span<const SequenceRows> sequences, const F& f) {
-  for (const SequenceRows& s : sequences)
-    for (int64_t i = 0; i < s.num_rows; ++i) f(s.first_row + i, s, s.start_position + i);
-}
-
-// Indices of the k largest values, largest first, ties to the lower index.
-std::vector<int64_t> top_k(const std::vector<float>& values, int64_t k) {
-  std::vector<int64_t> order(values.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return values[static_cast<std::size_t>(a)] > values[static_cast<std::size_t>(b)];
-  });
-  order.resize(static_cast<std::size_t>(k));
-  return order;
 }
 
 // Sets the choice of every expert outside the best groups to what the method says.
@@ -105,6 +87,39 @@ void mask_groups(const RouteArgs& args, std::vector<float>& choice) {
 
 }  // namespace
 
+namespace reference {
+
+std::vector<int64_t> attended(const TensorView& selected, int64_t token, int64_t visible) {
+  std::vector<int64_t> rows;
+  if (selected.data == nullptr || visible <= selected.cols) {
+    rows.resize(static_cast<std::size_t>(visible));
+    std::iota(rows.begin(), rows.end(), 0);
+    return rows;
+  }
+  for (int64_t k = 0; k < selected.cols; ++k)
+    if (selected.i32(token)[k] >= 0) rows.push_back(selected.i32(token)[k]);
+  return rows;
+}
+
+void softmax(std::span<float> v) {
+  const float max = *std::max_element(v.begin(), v.end());
+  float sum = 0;
+  for (float& x : v) sum += x = std::exp(x - max);
+  for (float& x : v) x /= sum;
+}
+
+std::vector<int64_t> top_k(const std::vector<float>& values, int64_t k) {
+  std::vector<int64_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return values[static_cast<std::size_t>(a)] > values[static_cast<std::size_t>(b)];
+  });
+  order.resize(static_cast<std::size_t>(k));
+  return order;
+}
+
+}  // namespace reference
+
 void decode_weight_row(const WeightView& weight, int64_t row, float* out) {
   for (int64_t c = 0; c < weight.cols; ++c) out[c] = element(weight, row, c);
 }
@@ -121,7 +136,20 @@ void ReferenceOps::rms_norm(const RmsNormArgs& args) {
     for (int64_t i = 0; i < args.x.cols; ++i) sum += x[i] * x[i];
     const float scale = 1.0f / std::sqrt(sum / static_cast<float>(args.x.cols) + args.eps);
     for (int64_t i = 0; i < args.x.cols; ++i)
-      args.out.f32(t)[i] = x[i] * scale * f32_data(args.weight)[i];
+      args.out.f32(t)[i] = x[i] * scale * (args.weight.defined() ? args.weight.f32()[i] : 1.0f);
+  }
+}
+
+void ReferenceOps::layer_norm(const LayerNormArgs& args) {
+  const auto cols = static_cast<float>(args.x.cols);
+  for (int64_t t = 0; t < args.x.rows; ++t) {
+    const float* x = args.x.f32(t);
+    const float mean = std::accumulate(x, x + args.x.cols, 0.0f) / cols;
+    float squares = 0;
+    for (int64_t i = 0; i < args.x.cols; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1.0f / std::sqrt(squares / cols + args.eps);
+    for (int64_t i = 0; i < args.x.cols; ++i)
+      args.out.f32(t)[i] = (x[i] - mean) * scale * args.weight.f32()[i] + args.bias.f32()[i];
   }
 }
 
@@ -158,8 +186,9 @@ void ReferenceOps::rope(const RopeArgs& args) {
       for (int64_t i = 0; i < half; ++i) {
         float& a = x[args.layout == RopeLayout::kHalf ? i : 2 * i];
         float& b = x[args.layout == RopeLayout::kHalf ? i + half : 2 * i + 1];
-        const float rotated = a * cos[i] - b * sin[i];
-        b = b * cos[i] + a * sin[i];
+        const float s = args.inverse ? -sin[i] : sin[i];
+        const float rotated = a * cos[i] - b * s;
+        b = b * cos[i] + a * s;
         a = rotated;
       }
     }
@@ -168,7 +197,7 @@ void ReferenceOps::rope(const RopeArgs& args) {
 
 void ReferenceOps::kv_append(const KvAppendArgs& args) {
   for_each_row(args.sequences, [&](int64_t row, const SequenceRows& s, int64_t position) {
-    auto* out = reinterpret_cast<float*>(args.kv.row(s.pages, position));
+    auto* out = reinterpret_cast<float*>(args.kv.row(s, position));
     for (const TensorView& part : args.parts) out = std::copy_n(part.f32(row), part.cols, out);
   });
 }
@@ -181,14 +210,13 @@ void ReferenceOps::attention(const AttentionArgs& args) {
       const float* q = args.q.f32(row) + h * d;
       std::vector<float> p;
       for (int64_t j = 0; j <= position; ++j) {
-        const auto* k = reinterpret_cast<const float*>(args.kv.row(s.pages, j)) + kv_head * d;
+        const float* k = cached_row(args.kv, s, j) + kv_head * d;
         p.push_back(std::inner_product(q, q + d, k, 0.0f) * args.scale);
       }
       softmax(p);
       std::vector<float> o(static_cast<std::size_t>(d), 0.0f);
       for (int64_t j = 0; j <= position; ++j) {
-        const auto* v =
-            reinterpret_cast<const float*>(args.kv.row(s.pages, j)) + (args.kv_heads + kv_head) * d;
+        const float* v = cached_row(args.kv, s, j) + (args.kv_heads + kv_head) * d;
         for (int64_t i = 0; i < d; ++i)
           o[static_cast<std::size_t>(i)] += p[static_cast<std::size_t>(j)] * v[i];
       }
@@ -204,12 +232,13 @@ void ReferenceOps::mla_attention(const MlaAttentionArgs& args) {
     const WeightView wv = args.value_weights(h);
     for_each_row(args.sequences, [&](int64_t row, const SequenceRows& s, int64_t position) {
       const float* q = args.q.f32(row) + h * (dn + dr);
+      const std::vector<int64_t> keys = attended(args.selected, row, position + 1);
       std::vector<float> p;
       std::vector<float> k_nope(static_cast<std::size_t>(dn)),
           absorbed(static_cast<std::size_t>(r));
       if (args.k_b.defined()) mat_vec(args.k_b.row_range(h * r, r), {}, q, absorbed.data());
-      for (int64_t j = 0; j <= position; ++j) {
-        const auto* c = reinterpret_cast<const float*>(args.kv.row(s.pages, j));
+      for (const int64_t j : keys) {
+        const float* c = cached_row(args.kv, s, j);
         float nope = 0;
         if (args.k_b.defined()) {
           nope = std::inner_product(c, c + r, absorbed.data(), 0.0f);
@@ -221,10 +250,9 @@ void ReferenceOps::mla_attention(const MlaAttentionArgs& args) {
       }
       softmax(p);
       std::vector<float> latent(static_cast<std::size_t>(r), 0.0f);
-      for (int64_t j = 0; j <= position; ++j) {
-        const auto* c = reinterpret_cast<const float*>(args.kv.row(s.pages, j));
-        for (int64_t i = 0; i < r; ++i)
-          latent[static_cast<std::size_t>(i)] += p[static_cast<std::size_t>(j)] * c[i];
+      for (std::size_t j = 0; j < keys.size(); ++j) {
+        const float* c = cached_row(args.kv, s, keys[j]);
+        for (int64_t i = 0; i < r; ++i) latent[static_cast<std::size_t>(i)] += p[j] * c[i];
       }
       mat_vec(wv, {}, latent.data(), args.out.f32(row) + h * dv);
     });
@@ -241,16 +269,30 @@ void ReferenceOps::route(const RouteArgs& args) {
   for (int64_t t = 0; t < args.logits.rows; ++t) {
     const float* logits = args.logits.f32(t);
     std::vector<float> scores(logits, logits + experts);
-    if (args.scoring == RouterScoring::kSoftmax) {
-      softmax(scores);
-    } else {
-      for (float& s : scores) s = 1.0f / (1.0f + std::exp(-s));
+    switch (args.scoring) {
+      case RouterScoring::kSoftmax:
+        softmax(scores);
+        break;
+      case RouterScoring::kSigmoid:
+        for (float& s : scores) s = sigmoid(s);
+        break;
+      case RouterScoring::kSqrtSoftplus:
+        for (float& s : scores) s = std::sqrt(softplus(s));
+        break;
     }
     std::vector<float> choice = scores;
     if (args.bias.defined())
-      for (std::size_t e = 0; e < experts; ++e) choice[e] += f32_data(args.bias)[e];
+      for (std::size_t e = 0; e < experts; ++e) choice[e] += args.bias.f32()[e];
     mask_groups(args, choice);
-    const auto picked = top_k(choice, args.ids.cols);
+    std::vector<int64_t> picked;
+    if (args.experts_of_token.empty()) {
+      picked = top_k(choice, args.ids.cols);
+    } else {
+      const int64_t token = args.token_ids[static_cast<std::size_t>(t)];
+      for (int64_t k = 0; k < args.ids.cols; ++k)
+        picked.push_back(
+            args.experts_of_token[static_cast<std::size_t>(token * args.ids.cols + k)]);
+    }
     float sum = 0;
     for (const int64_t e : picked) sum += scores[static_cast<std::size_t>(e)];
     for (std::size_t k = 0; k < picked.size(); ++k) {
@@ -269,7 +311,7 @@ void ReferenceOps::moe(const MoeArgs& args) {
     std::fill(out, out + args.out.cols, 0.0f);
     for (int64_t k = 0; k < args.ids.cols; ++k) {
       swiglu_row(args.experts[static_cast<std::size_t>(args.ids.i32(t)[k])], args.x.f32(t),
-                 y.data());
+                 y.data(), args.limit);
       for (std::size_t i = 0; i < y.size(); ++i) out[i] += args.weights.f32(t)[k] * y[i];
     }
     if (args.shared != nullptr) {

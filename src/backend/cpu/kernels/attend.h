@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "tensor/dtype.h"
 
@@ -31,6 +32,8 @@ struct AttendQuery {
   const float* q = nullptr;  // [key_dim]
   int64_t num_keys = 0;      // the query sees keys [0, num_keys)
   float* out = nullptr;      // [value_dim]
+  // A logit that adds to the denominator alone.
+  float sink = -std::numeric_limits<float>::infinity();
 };
 
 // Softmax so far: weights relative to `max`, their sum, and the weighted sum of values.

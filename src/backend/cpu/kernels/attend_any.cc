@@ -1,6 +1,7 @@
 // attend.h for any instruction set and every cache type, in float32. Keys and values are unpacked a
 // few rows at a time and serve all queries. Scores: one query a lane; values: one channel a lane.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -16,6 +17,8 @@
 // After highway.h, and once per target.
 #include <hwy/contrib/math/math-inl.h>
 
+#include "backend/cpu/kernels/unpack_row-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace fathom::cpu::HWY_NAMESPACE {
 
@@ -28,38 +31,6 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int64_t lanes() { return static_cast<int64_t>(hn::Lanes(DF())); }
 int64_t padded(int64_t n) { return (n + kAttendQueries - 1) / kAttendQueries * kAttendQueries; }
-
-// Row elements [offset, offset + count) as float32.
-void unpack(const AttendRows& rows, const std::byte* row, int64_t offset, int64_t count,
-            float* out) {
-  const DF df;
-  const hn::RebindToUnsigned<DF> du;
-  const hn::Rebind<uint16_t, DF> d16;
-  const hn::Rebind<hwy::float16_t, DF> dh;
-  const auto* wide = reinterpret_cast<const float*>(row) + offset;
-  const auto* bits = reinterpret_cast<const uint16_t*>(row) + offset;
-  int64_t i = 0;
-  switch (rows.dtype) {
-    case DType::kF32:
-      std::memcpy(out, wide, static_cast<size_t>(count) * sizeof(float));
-      return;
-    case DType::kBF16:
-      for (; i + lanes() <= count; i += lanes()) {
-        const auto high = hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, bits + i)));
-        hn::StoreU(hn::BitCast(df, high), df, out + i);
-      }
-      break;
-    case DType::kF16:
-      for (; i + lanes() <= count; i += lanes()) {
-        const auto half = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(bits + i));
-        hn::StoreU(hn::PromoteTo(df, half), df, out + i);
-      }
-      break;
-    default:
-      break;
-  }
-  if (i < count) decode_kv_slice(rows.dtype, row, offset + i, count - i, out + i);
-}
 
 // panel[d][query]
 void pack(const AttendQuery* queries, int count, int64_t key_dim, float scale, std::byte* panel) {
@@ -192,8 +163,9 @@ Unpacked unpack_block(const AttendRows& rows, const std::byte* first, int64_t n)
       shared ? keys + (rows.value_offset - rows.key_offset) : keys + kMaxBlock * key_stride;
   for (int64_t j = 0; j < n; ++j) {
     const std::byte* row = first + j * rows.row_bytes;
-    unpack(rows, row, rows.key_offset, rows.key_dim, keys + j * key_stride);
-    if (!shared) unpack(rows, row, rows.value_offset, rows.value_dim, values + j * value_stride);
+    unpack_row(rows.dtype, row, rows.key_offset, rows.key_dim, keys + j * key_stride);
+    if (!shared)
+      unpack_row(rows.dtype, row, rows.value_offset, rows.value_dim, values + j * value_stride);
   }
   return {keys, values, key_stride, value_stride};
 }
@@ -267,7 +239,7 @@ void merge(int count, int64_t value_dim, const AttendState& total, const AttendS
 void finish(const AttendQuery* queries, int count, int64_t value_dim, const AttendState& total) {
   const int64_t channels = padded(value_dim);
   for (int q = 0; q < count; ++q) {
-    const float inverse = 1.0f / total.sum[q];
+    const float inverse = 1.0f / (total.sum[q] + std::exp(queries[q].sink - total.max[q]));
     for (int64_t c = 0; c < value_dim; ++c)
       queries[q].out[c] = total.acc[q * channels + c] * inverse;
   }

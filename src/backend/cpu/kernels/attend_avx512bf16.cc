@@ -3,6 +3,8 @@
 // in the order in which unpacking interleaves two rows.
 #include <immintrin.h>
 
+#include <cmath>
+
 #include "backend/cpu/kernels/attend.h"
 
 namespace fathom::cpu {
@@ -263,7 +265,8 @@ void finish(const AttendQuery* queries, int count, int64_t value_dim, const Atte
   const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
   for (int i = 0; i < count; ++i) {
-    const __m512 inverse = _mm512_set1_ps(1.0f / total.sum[i]);
+    const float sink = std::exp(queries[i].sink - total.max[i]);
+    const __m512 inverse = _mm512_set1_ps(1.0f / (total.sum[i] + sink));
     const float* acc = total.acc + i * value_dim;
     for (int64_t v = 0; v < value_dim; v += 32) {
       const __m512 a = _mm512_mul_ps(_mm512_load_ps(acc + v), inverse);

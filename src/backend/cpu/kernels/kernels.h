@@ -24,7 +24,7 @@ void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0,
 // Row `row` of a weight as float32, scales applied.
 void decode_row(const WeightView& w, int64_t row, float* out);
 
-// out = weight · x / sqrt(mean(x²) + eps); out may be x.
+// out = weight · x / sqrt(mean(x²) + eps); out may be x. A null weight is 1.
 void rms_norm_row(const float* x, const float* weight, int64_t n, float eps, float* out);
 // x += delta
 void add_row(float* x, const float* delta, int64_t n);

@@ -50,9 +50,9 @@ void rms_norm_row(const float* x, const float* weight, int64_t n, float eps, flo
   int64_t k = 0;
   for (; k + lanes <= n; k += lanes) {
     const VF v = hn::Mul(hn::LoadU(df, x + k), sv);
-    hn::StoreU(hn::Mul(v, hn::LoadU(df, weight + k)), df, out + k);
+    hn::StoreU(weight == nullptr ? v : hn::Mul(v, hn::LoadU(df, weight + k)), df, out + k);
   }
-  for (; k < n; ++k) out[k] = x[k] * scale * weight[k];
+  for (; k < n; ++k) out[k] = x[k] * scale * (weight == nullptr ? 1.0f : weight[k]);
 }
 
 void add_row(float* x, const float* delta, int64_t n) {

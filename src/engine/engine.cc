@@ -42,8 +42,6 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                               .window_sequences = o.max_sequences,
                               .step_tokens = std::max(o.prefill_chunk, o.max_batch_tokens),
                               .shared = o.shared_memory ? &*o.shared_memory : nullptr}));
-  // Cached pages are no use without the window pages before them, which it does not keep.
-  if (cache.has_window()) o.prefix_cache = false;
   auto engine = std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
   engine->prefix_cache_.restore();
   return engine;

@@ -87,6 +87,7 @@ class Engine {
   void admit();
   bool make_room(int64_t pages, int64_t window_pages);
   void match_prefix(Sequence& s);
+  void keep_window(const Sequence& s, bool known);
   PrefixCache::Key page_key(const Sequence& s, int64_t page) const;
   void plan();
   bool reserve(Sequence& s, int64_t tokens, std::size_t order);

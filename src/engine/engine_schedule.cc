@@ -30,23 +30,38 @@ PrefixCache::Key Engine::page_key(const Sequence& s, int64_t page) const {
 void Engine::match_prefix(Sequence& s) {
   if (!options_.prefix_cache) return;
   const int64_t most = (s.size() - 1) / cache_->page_tokens();
-  while (s.cached_pages < most) {
+  std::vector<PrefixCache::Node> found;
+  for (auto last = PrefixCache::kNoNode; static_cast<int64_t>(found.size()) < most;) {
     const auto node =
-        prefix_cache_.find(s.request.tenant, s.last_node, page_key(s, s.cached_pages));
+        prefix_cache_.find(s.request.tenant, last, page_key(s, static_cast<int64_t>(found.size())));
     if (!node) break;
-    cache_->pages().share(prefix_cache_.page(*node));
-    s.tables.pages.push_back(prefix_cache_.page(*node));
-    s.last_node = *node;
+    found.push_back(last = *node);
+  }
+  // Behind the last ones there may be nothing to go on from.
+  while (cache_->has_window() && !found.empty() && prefix_cache_.window_pages(found.back()).empty())
+    found.pop_back();
+  for (const PrefixCache::Node node : found) {
+    cache_->pages().share(prefix_cache_.page(node));
+    s.tables.pages.push_back(prefix_cache_.page(node));
+    s.last_node = node;
     ++s.cached_pages;
+  }
+  if (cache_->has_window() && !found.empty()) {
+    const int64_t end = s.cached_pages * cache_->page_tokens();
+    s.tables.window_pages.assign(static_cast<std::size_t>(cache_->first_window_page(end)), -1);
+    for (const int32_t page : prefix_cache_.window_pages(found.back())) {
+      cache_->window_pages().share(page);
+      s.tables.window_pages.push_back(page);
+    }
   }
   if (s.last_node != PrefixCache::kNoNode) prefix_cache_.touch(s.last_node);
   s.computed = s.cached_pages * cache_->page_tokens();
 }
 
-// Evicts cached pages until `pages` are free; false if there are not so many, or too few window
-// pages.
+// Evicts cached pages until so many are free; false if there are not so many.
 bool Engine::make_room(int64_t pages, int64_t window_pages) {
-  if (cache_->window_pages().free() < window_pages) return false;
+  while (cache_->window_pages().free() < window_pages)
+    if (!prefix_cache_.evict_window()) return false;
   while (cache_->pages().free() < pages)
     if (!prefix_cache_.evict()) return false;
   return true;

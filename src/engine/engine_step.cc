@@ -74,13 +74,30 @@ void Engine::advance(Sequence& s, int64_t rows) {
     s.last_node =
         prefix_cache_.insert(s.request.tenant, s.last_node, page_key(s, s.cached_pages), page);
     // Another sequence computed the same before: hold its page, with the same bytes, instead.
-    if (const int32_t same = prefix_cache_.page(s.last_node); same != page) {
+    const int32_t same = prefix_cache_.page(s.last_node);
+    const bool known = same != page;
+    if (known) {
       cache_->pages().share(same);
       cache_->pages().release(page);
       page = same;
     }
     ++s.cached_pages;
+    if (cache_->has_window()) keep_window(s, known);
   }
+}
+
+// Window pages take far more memory than the page that they stand before, so the prefix cache keeps
+// them only where somebody is likely to go on: behind what several sequences share (`known`:
+// another one's page was there), at the end of a prompt, along an answer, and every so often on the
+// way.
+void Engine::keep_window(const Sequence& s, bool known) {
+  constexpr int64_t kPagesBetween = 8;
+  const int64_t end = s.cached_pages * cache_->page_tokens();
+  const bool in_prompt = end + cache_->page_tokens() <= s.prompt_size();  // and not its last page
+  if (in_prompt && !known && s.cached_pages % kPagesBetween != 0) return;
+  const auto count = static_cast<std::size_t>(cache_->kept_window_pages(end));
+  const auto first = static_cast<std::size_t>(cache_->first_window_page(end));
+  prefix_cache_.keep_window(s.last_node, std::span(s.tables.window_pages).subspan(first, count));
 }
 
 // Draws one token from a row of logits. False if the sequence ended.

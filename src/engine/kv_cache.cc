@@ -48,6 +48,13 @@ int64_t window_pages_for(const KvCacheOptions& o, int64_t capacity) {
   return o.window_sequences * (pages(o.window_tokens) + pages(1)) + pages(step);
 }
 
+// Further ones that the prefix cache may keep: a quarter of the memory of the other pages, one
+// sequence's at least.
+int64_t cached_window_pages(const KvCacheOptions& o, int64_t bytes, int64_t window_page_bytes) {
+  return std::max(bytes / 4 / std::max<int64_t>(window_page_bytes, 1),
+                  o.window_tokens / kWindowPageTokens + 2);
+}
+
 }  // namespace
 
 double kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
@@ -64,16 +71,17 @@ void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
 Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, const KvCacheOptions& o) {
   FATHOM_CHECK(o.capacity_tokens > 0 && o.page_tokens > 0)
       << o.capacity_tokens << " " << o.page_tokens;
-  const int64_t multiple = common_tokens(layers);
+  const bool window =
+      std::any_of(layers.begin(), layers.end(), [](const KvLayerSpec& l) { return l.window; });
+  // Window pages end where pages end, so that a cached page has whole ones before its end.
+  const int64_t multiple = std::lcm(common_tokens(layers), window ? kWindowPageTokens : 1);
   const int64_t page_tokens = (o.page_tokens + multiple - 1) / multiple * multiple;
   if ((o.capacity_tokens - 1) / page_tokens >= limits::kMaxCachePages) {
     return resource_limit(fmt::format("a cache of {} tokens is too large, expected at most {}",
                                       o.capacity_tokens, limits::kMaxCachePages * page_tokens));
   }
-  bool window = false;
   for (const KvLayerSpec& l : layers) {
     FATHOM_CHECK(!l.window || l.tokens_per_row == 1) << l.tokens_per_row;
-    window |= l.window;
     const int64_t block = dtype_block(row_type(l, o.type)).elements;
     if (l.row_elements % block != 0) {
       return invalid_argument(
@@ -87,20 +95,29 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, const KvCac
   cache.pages_ = PagePool(cache.pages_for(o.capacity_tokens));
   const int64_t total = cache.pages_.total();
   const int64_t capacity = total * page_tokens;
-  if (window) cache.window_ = PagePool(window_pages_for(o, capacity));
   cache.page_bytes_ = bytes_of(layers, o.type, page_tokens, false);
   cache.window_page_bytes_ = bytes_of(layers, o.type, kWindowPageTokens, true);
   int64_t bytes = 0, window_bytes = 0;
-  if (__builtin_mul_overflow(cache.page_bytes_, total, &bytes) ||
+  const bool overflow = __builtin_mul_overflow(cache.page_bytes_, total, &bytes);
+  if (window && !overflow) {
+    cache.window_ = PagePool(window_pages_for(o, capacity) +
+                             cached_window_pages(o, bytes, cache.window_page_bytes_));
+  }
+  if (overflow ||
       __builtin_mul_overflow(cache.window_page_bytes_, cache.window_.total(), &window_bytes) ||
       __builtin_add_overflow(bytes, window_bytes, &bytes)) {
     return resource_limit(
         fmt::format("a cache of {} tokens does not fit the address space", o.capacity_tokens));
   }
-  PageDirectory::Layout layout{.total_pages = total,
-                               .page_tokens = page_tokens,
-                               .page_bytes = cache.page_bytes_,
-                               .covered_bytes = bytes_of(layers, o.type, page_tokens, false, true)};
+  PageDirectory::Layout layout{
+      .total_pages = total,
+      .page_tokens = page_tokens,
+      .page_bytes = cache.page_bytes_,
+      .covered_bytes = bytes_of(layers, o.type, page_tokens, false, true),
+      .window_pages = cache.window_.total(),
+      .window_page_bytes = cache.window_page_bytes_,
+      .window_covered_bytes = bytes_of(layers, o.type, kWindowPageTokens, true, true),
+      .window_pages_kept = cache.kept_window_pages(capacity)};
   int64_t front = 0;  // bytes of the directory
   if (o.shared != nullptr) {
     layout.identity = fmt::format("{}/{}", o.shared->identity, dtype_name(o.type));
@@ -171,6 +188,10 @@ bool KvCache::cover(int64_t tokens, PageTables& tables) {
 
 int64_t KvCache::first_window_page(int64_t computed) const {
   return std::max<int64_t>(computed - window_tokens_, 0) / kWindowPageTokens;
+}
+
+int64_t KvCache::kept_window_pages(int64_t computed) const {
+  return has_window() ? computed / kWindowPageTokens - first_window_page(computed) : 0;
 }
 
 void KvCache::slide(int64_t computed, PageTables& tables) {

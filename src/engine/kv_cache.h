@@ -83,6 +83,9 @@ class KvCache {
   void slide(int64_t computed, PageTables& tables);
   // The first window page that a token from `computed` on reads.
   int64_t first_window_page(int64_t computed) const;
+  // How many whole window pages a token right behind the first `computed`, a multiple of
+  // page_tokens(), reads of.
+  int64_t kept_window_pages(int64_t computed) const;
   // Releases all pages and empties the tables.
   void give_back(PageTables& tables);
 

@@ -20,7 +20,9 @@ struct Head {
 
 uint64_t hash_of(const PageDirectory::Layout& l) {
   uint64_t hash = checksum64(std::as_bytes(std::span(l.identity)));
-  for (const int64_t v : {l.total_pages, l.page_tokens, l.page_bytes, l.covered_bytes})
+  for (const int64_t v :
+       {l.total_pages, l.page_tokens, l.page_bytes, l.covered_bytes, l.window_pages,
+        l.window_page_bytes, l.window_covered_bytes, l.window_pages_kept})
     hash = (hash ^ static_cast<uint64_t>(v)) * kPrime;
   return hash;
 }
@@ -46,13 +48,16 @@ uint64_t checksum64(std::span<const std::byte> data) {
   return hash;
 }
 
-// Behind an entry follow its tokens.
+// Behind an entry follow its tokens, then the ids of its window pages.
 struct PageDirectory::Entry {
-  std::atomic<uint64_t> serial;  // 0: there is no record
+  std::atomic<uint64_t> serial;         // 0: there is no record
+  std::atomic<uint64_t> window_serial;  // of the record; another number: it has no window pages
+  uint64_t window_checksum;
   uint64_t parent_serial;
   uint64_t checksum;
   int64_t prompt_tokens;
   int32_t parent;
+  uint32_t window_count;
   uint32_t tenant_bytes;
   char tenant[kMaxTenantBytes];
   int32_t* tokens() { return reinterpret_cast<int32_t*>(this + 1); }
@@ -61,7 +66,7 @@ struct PageDirectory::Entry {
 namespace {
 
 int64_t entry_bytes(const PageDirectory::Layout& l, std::size_t head) {
-  return (static_cast<int64_t>(head) + l.page_tokens * 4 + 63) / 64 * 64;
+  return (static_cast<int64_t>(head) + (l.page_tokens + l.window_pages_kept) * 4 + 63) / 64 * 64;
 }
 
 }  // namespace
@@ -80,8 +85,50 @@ uint64_t PageDirectory::checksum(int32_t page) const {
       {pages_ + page * layout_.page_bytes, static_cast<std::size_t>(layout_.covered_bytes)});
 }
 
+int32_t* PageDirectory::window_ids(Entry& e) const { return e.tokens() + layout_.page_tokens; }
+
+uint64_t PageDirectory::window_checksum(std::span<const int32_t> window_pages) const {
+  uint64_t hash = window_pages.size();
+  for (const int32_t page : window_pages) {
+    hash = (hash ^ checksum64({window_pages_ + page * layout_.window_page_bytes,
+                               static_cast<std::size_t>(layout_.window_covered_bytes)})) *
+           kPrime;
+  }
+  return hash;
+}
+
+std::vector<int32_t> PageDirectory::intact_window(Entry& e) const {
+  if (e.window_serial.load(std::memory_order_acquire) != e.serial.load(std::memory_order_relaxed) ||
+      e.window_count > layout_.window_pages_kept)
+    return {};
+  const std::span<const int32_t> ids(window_ids(e), e.window_count);
+  const auto known = [&](int32_t id) { return id >= 0 && id < layout_.window_pages; };
+  if (!std::all_of(ids.begin(), ids.end(), known) || window_checksum(ids) != e.window_checksum)
+    return {};
+  return {ids.begin(), ids.end()};
+}
+
+void PageDirectory::write_window(int32_t page, std::span<const int32_t> window_pages) {
+  FATHOM_CHECK_LE(static_cast<int64_t>(window_pages.size()), layout_.window_pages_kept);
+  Entry& e = entry(page);
+  const uint64_t serial = e.serial.load(std::memory_order_relaxed);
+  e.window_serial.store(0, std::memory_order_release);
+  if (serial == 0) return;
+  e.window_count = static_cast<uint32_t>(window_pages.size());
+  std::copy(window_pages.begin(), window_pages.end(), window_ids(e));
+  e.window_checksum = window_checksum(window_pages);
+  e.window_serial.store(serial, std::memory_order_release);
+}
+
+void PageDirectory::erase_window(int32_t page) {
+  entry(page).window_serial.store(0, std::memory_order_release);
+}
+
 PageDirectory::PageDirectory(std::byte* memory, const Layout& layout)
-    : memory_(memory), layout_(layout), pages_(memory + bytes(layout)) {
+    : memory_(memory),
+      layout_(layout),
+      pages_(memory + bytes(layout)),
+      window_pages_(pages_ + layout.total_pages * layout.page_bytes) {
   auto* const head = reinterpret_cast<Head*>(memory_);
   const Head wanted{.magic = kMagic, .layout = hash_of(layout)};
   if (head->magic == wanted.magic && head->layout == wanted.layout) return;
@@ -116,7 +163,8 @@ std::vector<PageDirectory::Record> PageDirectory::restore() {
                    .parent = e.parent,
                    .prompt_tokens = e.prompt_tokens,
                    .tenant = std::string(e.tenant, e.tenant_bytes),
-                   .tokens = {e.tokens(), e.tokens() + layout_.page_tokens}});
+                   .tokens = {e.tokens(), e.tokens() + layout_.page_tokens},
+                   .window_pages = intact_window(e)});
   }
   return out;
 }
@@ -126,6 +174,7 @@ void PageDirectory::write(int32_t page, int32_t parent, int64_t prompt_tokens,
   FATHOM_CHECK_EQ(static_cast<int64_t>(tokens.size()), layout_.page_tokens);
   Entry& e = entry(page);
   e.serial.store(0, std::memory_order_release);
+  e.window_serial.store(0, std::memory_order_release);
   uint64_t parent_serial = 0;
   if (parent >= 0) parent_serial = entry(parent).serial.load(std::memory_order_relaxed);
   // A page behind one that has no record could not be found again.

@@ -26,13 +26,18 @@ class PageDirectory {
     int64_t total_pages = 0, page_tokens = 0;
     int64_t page_bytes = 0;     // from one page to the next
     int64_t covered_bytes = 0;  // of a page, that the checksum is of
-    std::string identity;       // what the rows depend on: the model, the types, the kernels
+    // Window pages (kv_cache.h) stand behind the others; a record names at most
+    // window_pages_kept of them.
+    int64_t window_pages = 0, window_page_bytes = 0, window_covered_bytes = 0;
+    int64_t window_pages_kept = 0;
+    std::string identity;  // what the rows depend on: the model, the types, the kernels
   };
   struct Record {
     int32_t page = -1, parent = -1;  // parent −1: the first page of a sequence
     int64_t prompt_tokens = 0;
     std::string tenant;
     std::vector<int32_t> tokens;
+    std::vector<int32_t> window_pages;  // that whoever goes on behind the page needs; may be empty
   };
 
   // Bytes in front of the pages, a multiple of 2 MiB.
@@ -48,15 +53,23 @@ class PageDirectory {
   void write(int32_t page, int32_t parent, int64_t prompt_tokens, std::string_view tenant,
              std::span<const int32_t> tokens);
   void erase(int32_t page);
+  // Adds window pages to a page's record, or takes them away, before they are used for something
+  // else.
+  void write_window(int32_t page, std::span<const int32_t> window_pages);
+  void erase_window(int32_t page);
 
  private:
   struct Entry;
   Entry& entry(int32_t page) const;
   uint64_t checksum(int32_t page) const;
+  uint64_t window_checksum(std::span<const int32_t> window_pages) const;
+  std::vector<int32_t> intact_window(Entry& e) const;
+  int32_t* window_ids(Entry& e) const;
 
   std::byte* const memory_;
   const Layout layout_;
   const std::byte* const pages_;
+  const std::byte* const window_pages_;
   uint64_t next_serial_ = 1;
 };
 

@@ -90,6 +90,33 @@ PrefixCache::Node PrefixCache::insert(std::string_view tenant, Node parent, cons
   return node;
 }
 
+void PrefixCache::keep_window(Node node, std::span<const int32_t> pages) {
+  Entry& e = at(node);
+  if (!e.window_pages.empty() || pages.empty()) return;
+  for (const int32_t page : pages) cache_.window_pages().share(page);
+  e.window_pages.assign(pages.begin(), pages.end());
+  if (PageDirectory* directory = cache_.directory()) directory->write_window(e.page, pages);
+}
+
+void PrefixCache::drop_window(Entry& e) {
+  if (e.window_pages.empty()) return;
+  if (PageDirectory* directory = cache_.directory()) directory->erase_window(e.page);
+  for (const int32_t page : e.window_pages) cache_.window_pages().release(page);
+  e.window_pages.clear();
+}
+
+bool PrefixCache::evict_window() {
+  for (Node node = oldest_; node != kNoNode; node = at(node).newer) {
+    Entry& e = at(node);
+    const auto unused = [&](int32_t page) { return cache_.window_pages().holders(page) == 1; };
+    if (std::any_of(e.window_pages.begin(), e.window_pages.end(), unused)) {
+      drop_window(e);
+      return true;
+    }
+  }
+  return false;
+}
+
 int64_t PrefixCache::restore() {
   PageDirectory* const directory = cache_.directory();
   if (directory == nullptr) return 0;
@@ -97,12 +124,20 @@ int64_t PrefixCache::restore() {
   std::vector<int32_t> pages;
   for (const auto& r : records) pages.push_back(r.page);
   cache_.pages().claim(pages);
+  std::vector<int32_t> window_pages;  // of all records; some are in several
+  for (const auto& r : records)
+    window_pages.insert(window_pages.end(), r.window_pages.begin(), r.window_pages.end());
+  std::sort(window_pages.begin(), window_pages.end());
+  window_pages.erase(std::unique(window_pages.begin(), window_pages.end()), window_pages.end());
+  cache_.window_pages().claim(window_pages);
   std::unordered_map<int32_t, Node> by_page;
   for (const auto& r : records) {
     const Node parent = r.parent < 0 ? kNoNode : by_page.at(r.parent);
     by_page[r.page] = insert(r.tenant, parent, {r.tokens, r.prompt_tokens}, r.page);
     cache_.pages().release(r.page);  // the tree alone holds it now
+    keep_window(by_page[r.page], r.window_pages);
   }
+  for (const int32_t page : window_pages) cache_.window_pages().release(page);
   return static_cast<int64_t>(records.size());
 }
 
@@ -167,6 +202,7 @@ void PrefixCache::erase(Node node) {
     tenant_index_.erase(tenant.name);
     unused_tenants_.push_back(e.tenant);
   }
+  drop_window(e);
   if (PageDirectory* directory = cache_.directory()) directory->erase(e.page);
   cache_.pages().release(e.page);
   e = {};

@@ -47,6 +47,17 @@ class PrefixCache {
   // already, that one's node is returned and nothing changes: see page().
   Node insert(std::string_view tenant, Node parent, const Key& key, int32_t page);
 
+  // The window pages that whoever goes on behind the node needs; empty: they are not there, and the
+  // node serves only on the way to others.
+  std::span<const int32_t> window_pages(Node node) const {
+    return nodes_[static_cast<std::size_t>(node)].window_pages;
+  }
+  // Becomes one more holder of a node's window pages, if it has none yet.
+  void keep_window(Node node, std::span<const int32_t> pages);
+  // Gives back the window pages of the node least recently used of which nobody else holds all;
+  // false if there is none.
+  bool evict_window();
+
   // Takes over what another process left in the cache's shared memory; pages it counts.
   int64_t restore();
 
@@ -69,6 +80,7 @@ class PrefixCache {
     uint64_t hash = 0;
     int64_t prompt_tokens = 0;
     std::vector<int32_t> tokens;
+    std::vector<int32_t> window_pages;
     Node newer = kNoNode, older = kNoNode;  // the list by use
     bool alive = false;
   };
@@ -83,6 +95,7 @@ class PrefixCache {
   void link_newest(Node node);
   void unlink(Node node);
   void erase(Node node);
+  void drop_window(Entry& e);
 
   KvCache& cache_;
   std::vector<Entry> nodes_;

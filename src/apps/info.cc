@@ -29,12 +29,14 @@ Sizes measure(const WeightSource& weights) {
   weights.for_each([&](const std::string& name, const StoredTensor& t) {
     const auto bytes = static_cast<int64_t>(t.data.size());
     const DTypeBlock block = dtype_block(t.dtype);
-    const int64_t elements = bytes / block.bytes * block.elements;
+    // DeepSeek's FP4 stands in the file as I8.
+    const bool fp4 = t.dtype == DType::kI8 && name.ends_with(".weight");
+    const int64_t elements = fp4 ? 2 * bytes : bytes / block.bytes * block.elements;
     ++s.tensors;
     s.bytes += bytes;
-    auto& entry = s.by_dtype[std::string(dtype_name(t.dtype))];
+    auto& entry = s.by_dtype[std::string(dtype_name(fp4 ? DType::kF4E2M1 : t.dtype))];
     entry.second += bytes;
-    if (name.ends_with("_scale_inv")) return;
+    if (name.ends_with("_scale_inv") || t.dtype == DType::kF8E8M0) return;
     s.parameters += elements;
     entry.first += elements;
   });

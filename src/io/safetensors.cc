@@ -38,7 +38,7 @@ Result<StoredTensor> parse_entry(const std::string& name, const json& value,
   const json& dtype = value["dtype"];
   if (!dtype.is_string()) return bad("dtype", dtype, "a string");
   const auto type = dtype_from_name(dtype.get_ref<const std::string&>());
-  if (!type || is_block_quantized(*type))
+  if (!type || dtype_block(*type).elements != 1)
     return bad("dtype", dtype, "a type such as F32, F16, BF16 or F8_E4M3");
   t.dtype = *type;
 

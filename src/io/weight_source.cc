@@ -20,6 +20,12 @@ Error wrong_shape(const StoredTensor& t, const std::string& name, std::string_vi
                                       shape_string(t.shape), expected));
 }
 
+float widen(DType type, const std::byte* data, int64_t i) {
+  if (type == DType::kF8E8M0) return f8e8m0_to_f32(std::to_integer<uint8_t>(data[i]));
+  const uint16_t raw = reinterpret_cast<const uint16_t*>(data)[i];
+  return type == DType::kBF16 ? bf16_to_f32(raw) : f16_to_f32(raw);
+}
+
 }  // namespace
 
 std::string shape_string(std::span<const int64_t> shape) {
@@ -42,10 +48,18 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows, i
   const StoredTensor* t = find(name);
   const std::string expected = fmt::format("[{}, {}]", rows, cols);
   if (t == nullptr) return missing(*this, name, expected);
-  if (t->shape.size() != 2 || t->shape[0] != rows || t->shape[1] != cols)
-    return wrong_shape(*t, name, expected);
+  // DeepSeek's FP4: two to a byte, as I8.
+  const bool packed = t->dtype == DType::kI8;
+  if (packed && cols % kF4Block != 0) {
+    return invalid_argument(
+        fmt::format("{}: tensor '{}' is I8 of {} columns, expected a multiple of {}", t->file, name,
+                    cols, kF4Block));
+  }
+  const int64_t stored = packed ? cols / 2 : cols;
+  if (t->shape.size() != 2 || t->shape[0] != rows || t->shape[1] != stored)
+    return wrong_shape(*t, name, fmt::format("[{}, {}]", rows, stored));
   WeightView w;
-  w.dtype = t->dtype;
+  w.dtype = packed ? DType::kF4E2M1 : t->dtype;
   w.rows = rows;
   w.cols = cols;
   w.data = aligned(*t);
@@ -55,37 +69,80 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows, i
     case DType::kBF16:
       return w;
     case DType::kF8E4M3:
-      break;
+      FATHOM_TRY_STATUS(add_block_scales(*t, name, w));
+      return w;
+    case DType::kI8:
+      FATHOM_TRY_STATUS(add_exponents(*t, name, w));
+      return w;
     default:
       if (is_block_quantized(t->dtype)) return w;
       return invalid_argument(
-          fmt::format("{}: tensor '{}' has type {}, expected F32, F16, BF16, F8_E4M3 or a block "
-                      "format",
+          fmt::format("{}: tensor '{}' has type {}, expected F32, F16, BF16, F8_E4M3, I8 (two FP4 "
+                      "weights a byte) or a block format",
                       t->file, name, dtype_name(t->dtype)));
   }
+}
+
+namespace {
+
+// "X.weight" -> "X.scale"
+std::string scale_name_of(const std::string& name) {
+  constexpr std::string_view kWeight = ".weight";
+  return (name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name) + ".scale";
+}
+
+}  // namespace
+
+// FP8: one scale for a block of rows and columns, X.weight_scale_inv as V3 has it, or X.scale as
+// V4.
+Status WeightSource::add_block_scales(const StoredTensor& t, const std::string& name,
+                                      WeightView& w) const {
   if (scale_block_rows_ <= 0 || scale_block_cols_ <= 0) {
     return invalid_argument(fmt::format(
         "{}: tensor '{}' is F8_E4M3, but config.json has no quantization_config with quant_method "
         "fp8 and weight_block_size",
-        t->file, name));
+        t.file, name));
   }
-  const std::string scale_name = name + "_scale_inv";
+  std::string scale_name = name + "_scale_inv";
+  if (!has(scale_name) && has(scale_name_of(name))) scale_name = scale_name_of(name);
   const StoredTensor* s = find(scale_name);
   if (s == nullptr) {
     return invalid_argument(
-        fmt::format("{}: tensor '{}' is F8_E4M3, but '{}' is missing, expected its scales", t->file,
+        fmt::format("{}: tensor '{}' is F8_E4M3, but '{}' is missing, expected its scales", t.file,
                     name, scale_name));
   }
-  const int64_t scale_rows = (rows + scale_block_rows_ - 1) / scale_block_rows_;
-  const int64_t scale_cols = (cols + scale_block_cols_ - 1) / scale_block_cols_;
+  const int64_t scale_rows = (w.rows + scale_block_rows_ - 1) / scale_block_rows_;
+  const int64_t scale_cols = (w.cols + scale_block_cols_ - 1) / scale_block_cols_;
   if (s->shape.size() != 2 || s->shape[0] != scale_rows || s->shape[1] != scale_cols)
     return wrong_shape(*s, scale_name, fmt::format("[{}, {}]", scale_rows, scale_cols));
   FATHOM_TRY(const WeightView scales, vector(scale_name, scale_rows * scale_cols));
-  w.scales = reinterpret_cast<const float*>(scales.data);
+  w.scales = scales.f32();
   w.scale_stride = scale_cols;
   w.scale_block_rows = scale_block_rows_;
   w.scale_block_cols = scale_block_cols_;
-  return w;
+  return {};
+}
+
+// FP4: X.scale with an exponent for 32 of a row.
+Status WeightSource::add_exponents(const StoredTensor& t, const std::string& name,
+                                   WeightView& w) const {
+  const std::string scale_name = scale_name_of(name);
+  const StoredTensor* s = find(scale_name);
+  if (s == nullptr) {
+    return invalid_argument(
+        fmt::format("{}: tensor '{}' is I8, but '{}' is missing, expected the scales of two FP4 "
+                    "weights a byte",
+                    t.file, name, scale_name));
+  }
+  const int64_t cols = w.cols / kF4Block;
+  if (s->shape.size() != 2 || s->shape[0] != w.rows || s->shape[1] != cols)
+    return wrong_shape(*s, scale_name, fmt::format("[{}, {}]", w.rows, cols));
+  if (s->dtype != DType::kF8E8M0) {
+    return invalid_argument(fmt::format("{}: tensor '{}' has type {}, expected F8_E8M0", s->file,
+                                        scale_name, dtype_name(s->dtype)));
+  }
+  w.exponents = reinterpret_cast<const uint8_t*>(s->data.data());
+  return {};
 }
 
 Result<WeightView> WeightSource::vector(const std::string& name, int64_t size) const {
@@ -100,17 +157,16 @@ Result<WeightView> WeightSource::vector(const std::string& name, int64_t size) c
   w.cols = size;
   w.data = aligned(*t);
   if (t->dtype == DType::kF32 || size == 0) return w;
-  if (t->dtype != DType::kBF16 && t->dtype != DType::kF16) {
-    return invalid_argument(fmt::format("{}: tensor '{}' has type {}, expected F32, F16 or BF16",
-                                        t->file, name, dtype_name(t->dtype)));
+  if (t->dtype != DType::kBF16 && t->dtype != DType::kF16 && t->dtype != DType::kF8E8M0) {
+    return invalid_argument(
+        fmt::format("{}: tensor '{}' has type {}, expected F32, F16 or BF16, or F8_E8M0 for scales",
+                    t->file, name, dtype_name(t->dtype)));
   }
-  const auto* raw = reinterpret_cast<const uint16_t*>(w.data);
   // Filled once: views handed out before stay valid.
   std::vector<float>& widened = widened_[t->data.data()];
   if (widened.empty()) {
     widened.reserve(static_cast<std::size_t>(size));
-    for (int64_t i = 0; i < size; ++i)
-      widened.push_back(t->dtype == DType::kBF16 ? bf16_to_f32(raw[i]) : f16_to_f32(raw[i]));
+    for (int64_t i = 0; i < size; ++i) widened.push_back(widen(t->dtype, w.data, i));
   }
   w.data = reinterpret_cast<const std::byte*>(widened.data());
   return w;

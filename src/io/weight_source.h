@@ -43,8 +43,8 @@ class WeightSource {
 
   bool has(std::string_view name) const { return find(name) != nullptr; }
 
-  // The weight `name` of shape [rows, cols], with its scales if it is FP8. Errors: missing, wrong
-  // shape, a dtype that is no weight's, scales missing or of the wrong shape.
+  // The weight `name` of shape [rows, cols], with its scales if it is FP8 or FP4. Errors: missing,
+  // wrong shape, a dtype that is no weight's, scales missing or of the wrong shape.
   virtual Result<WeightView> matrix(const std::string& name, int64_t rows, int64_t cols) const;
   // A vector of `size` elements as float32: rows 1, cols size. Other float types are widened into
   // memory owned by the source. Views of both kinds live as long as the source; not thread-safe.
@@ -58,6 +58,8 @@ class WeightSource {
 
  private:
   const std::byte* aligned(const StoredTensor& t) const;
+  Status add_block_scales(const StoredTensor& t, const std::string& name, WeightView& w) const;
+  Status add_exponents(const StoredTensor& t, const std::string& name, WeightView& w) const;
 
   int64_t scale_block_rows_ = 0;
   int64_t scale_block_cols_ = 0;

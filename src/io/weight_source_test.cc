@@ -13,6 +13,7 @@
 
 #include "io/safetensors.h"
 #include "io/test_support.h"
+#include "quant/codec.h"
 
 namespace fathom {
 namespace {
@@ -129,7 +130,7 @@ TEST(WeightSource, ErrorsNameTensorSeenAndExpected) {
   EXPECT_THAT(error_of(w.vector("a", 5)), HasSubstr("'a' has shape [2, 3], expected [5]"));
   EXPECT_THAT(
       error_of(w.matrix("i", 2, 1)),
-      AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16, BF16, F8_E4M3 or a block")));
+      AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16, BF16, F8_E4M3, I8 (two")));
   EXPECT_THAT(error_of(w.vector("i", 2)),
               AllOf(HasSubstr("'i' has type I64"), HasSubstr("expected F32, F16 or BF16")));
   EXPECT_THAT(error_of(w.vector("fp8", 4)), HasSubstr("'fp8' has type F8_E4M3, expected"));
@@ -158,6 +159,58 @@ TEST(WeightSource, Fp8NeedsScalesOfTheRightShape) {
               HasSubstr("'w_scale_inv' has type U8, expected F32, F16 or BF16"));
   EXPECT_THAT(error({{"w", "F8_E4M3", {3, 5}, std::string(15, '\x38')}}),
               HasSubstr("'w' is F8_E4M3, but 'w_scale_inv' is missing"));
+}
+
+// V4's names and types of scales.
+TEST(WeightSource, Fp8TakesExponentsUnderV4sName) {
+  MemoryWeights w({{"a.weight", "F8_E4M3", {3, 5}, std::string(15, '\x38')},
+                   {"a.scale", "F8_E8M0", {2, 3}, std::string("\x7F\x80\x7E\x01\x00\xFE", 6)},
+                   {"b.weight", "F8_E4M3", {1, 1}, "\x38"},
+                   {"b.scale", "F32", {1, 1}, bytes_of<float>({0.25f})}},
+                  1);
+  w.set_scale_block(2, 2);
+  const auto a = w.matrix("a.weight", 3, 5);
+  ASSERT_TRUE(a) << a.error().message;
+  EXPECT_EQ(std::vector<float>(a->scales, a->scales + 6),
+            (std::vector<float>{1, 2, 0.5f, std::ldexp(1.f, -126), std::ldexp(1.f, -127),
+                                std::ldexp(1.f, 127)}));
+  const auto b = w.matrix("b.weight", 1, 1);
+  ASSERT_TRUE(b) << b.error().message;
+  EXPECT_EQ(b->scales[0], 0.25f);
+}
+
+TEST(WeightSource, PackedFp4) {
+  std::string codes(32, '\0');
+  for (int i = 0; i < 32; ++i)
+    codes[static_cast<std::size_t>(i)] = static_cast<char>(0x10 * (i % 16) + (15 - i % 16));
+  MemoryWeights w({{"a.weight", "I8", {2, 16}, codes},
+                   {"a.scale", "F8_E8M0", {2, 1}, std::string("\x80\x7E", 2)}},
+                  3);
+  const auto a = w.matrix("a.weight", 2, 32);
+  ASSERT_TRUE(a) << a.error().message;
+  EXPECT_EQ(a->dtype, DType::kF4E2M1);
+  EXPECT_EQ(a->row_bytes(), 16);
+  std::vector<float> row(32);
+  quant::decode_row(*a, 0, row.data());
+  // Byte 0 is 0x0F: −6, then 0; byte 1 is 0x1E: −4, then 0.5. The scale is 2.
+  EXPECT_EQ(row[0], -12);
+  EXPECT_EQ(row[1], 0);
+  EXPECT_EQ(row[2], -8);
+  EXPECT_EQ(row[3], 1);
+  quant::decode_row(a->row_range(1, 1), 0, row.data());
+  EXPECT_EQ(row[2], -2);  // of scale 0.5
+
+  const auto error = [](std::vector<test::TestTensor> tensors, int64_t cols = 32) {
+    return error_of(MemoryWeights(std::move(tensors), 0).matrix("a.weight", 2, cols));
+  };
+  const test::TestTensor weight{"a.weight", "I8", {2, 16}, codes};
+  EXPECT_THAT(error({weight}), HasSubstr("'a.scale' is missing"));
+  EXPECT_THAT(error({weight, {"a.scale", "F8_E8M0", {1, 2}, "ab"}}),
+              HasSubstr("'a.scale' has shape [1, 2], expected [2, 1]"));
+  EXPECT_THAT(error({weight, {"a.scale", "U8", {2, 1}, "ab"}}),
+              HasSubstr("'a.scale' has type U8, expected F8_E8M0"));
+  EXPECT_THAT(error({weight}, 64), HasSubstr("has shape [2, 16], expected [2, 32]"));
+  EXPECT_THAT(error({weight}, 33), HasSubstr("expected a multiple of 32"));
 }
 
 TEST(WeightSource, BlocksOfOneElementAndBlocksWiderThanTheMatrix) {

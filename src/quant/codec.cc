@@ -167,6 +167,15 @@ void decode(DType type, const std::byte* data, int64_t elements, float* out) {
 
 void decode_row(const WeightView& w, int64_t row, float* out) {
   const std::byte* data = w.data + row * w.row_bytes();
+  if (w.dtype == DType::kF4E2M1) {
+    const uint8_t* exponents = w.exponents + row * (w.cols / kF4Block);
+    for (int64_t c = 0; c < w.cols; ++c) {
+      const auto two = std::to_integer<uint8_t>(data[c / 2]);
+      out[c] = f4e2m1_to_f32(c % 2 == 0 ? two : static_cast<uint8_t>(two >> 4)) *
+               f8e8m0_to_f32(exponents[c / kF4Block]);
+    }
+    return;
+  }
   if (w.dtype != DType::kF8E4M3) return decode(w.dtype, data, w.cols, out);
   FATHOM_CHECK(w.scales != nullptr);
   const float* scales = w.scales + (w.scale_row0 + row) / w.scale_block_rows * w.scale_stride;

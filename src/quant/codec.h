@@ -26,7 +26,7 @@ inline constexpr float kMaxEncodable = 65504.0f;
 // The result depends on the arguments alone. Threads: any number at once.
 void encode(DType type, const float* x, int64_t elements, const float* importance, std::byte* out);
 
-// Row `row` of a weight of any type, FP8 scales applied, as float32.
+// Row `row` of a weight of any type, FP8 and FP4 scales applied, as float32.
 void decode_row(const WeightView& w, int64_t row, float* out);
 
 }  // namespace fathom::quant

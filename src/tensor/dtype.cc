@@ -14,7 +14,7 @@ struct Entry {
   int64_t elements = 1;
 };
 
-constexpr std::array<Entry, 26> kEntries = {{
+constexpr std::array<Entry, 27> kEntries = {{
     {DType::kF32, "F32", 4},
     {DType::kF16, "F16", 2},
     {DType::kBF16, "BF16", 2},
@@ -31,6 +31,7 @@ constexpr std::array<Entry, 26> kEntries = {{
     {DType::kBool, "BOOL", 1},
     {DType::kF8E5M2, "F8_E5M2", 1},
     {DType::kF8E8M0, "F8_E8M0", 1},
+    {DType::kF4E2M1, "F4_E2M1", 1, 2},
     {DType::kQ4_0, "Q4_0", 18, 32},
     {DType::kQ4_1, "Q4_1", 20, 32},
     {DType::kQ5_0, "Q5_0", 22, 32},

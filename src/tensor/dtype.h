@@ -25,7 +25,10 @@ enum class DType : uint8_t {
   kU16,
   kBool,
   kF8E5M2,
-  kF8E8M0,
+  kF8E8M0,  // of scales: 2^(byte − 127)
+  // Two to a byte, the first in the low bits; a scale of kF8E8M0 for 32 of a row (weight_view.h).
+  // No file names it: DeepSeek's have it as I8.
+  kF4E2M1,
   // Block formats of GGUF files: a block of weights shares its scales (quant/blocks.h).
   kQ4_0,
   kQ4_1,

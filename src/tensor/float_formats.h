@@ -57,4 +57,16 @@ inline float f8e4m3_to_f32(uint8_t v) {
   return (v & 0x80) != 0 ? -magnitude : magnitude;
 }
 
+// E2M1: S EE M, bias 1, no infinities and no NaN; the low four bits of v.
+inline float f4e2m1_to_f32(uint8_t v) {
+  constexpr float kMagnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  return (v & 8) != 0 ? -kMagnitudes[v & 7] : kMagnitudes[v & 7];
+}
+
+// E8M0: 2^(v − 127); 255 is NaN.
+inline float f8e8m0_to_f32(uint8_t v) {
+  if (v == 255) return std::numeric_limits<float>::quiet_NaN();
+  return std::bit_cast<float>(v == 0 ? 0x00400000u : uint32_t{v} << 23);  // 2^−127 is subnormal
+}
+
 }  // namespace fathom

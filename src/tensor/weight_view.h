@@ -12,6 +12,9 @@ namespace fathom {
 // How the bytes are laid out, beyond the dtype. Repacked layouts of a backend get ids of their own.
 enum class WeightLayout : uint8_t { kRowMajor };
 
+// Elements of a row of F4_E2M1 that share a scale.
+inline constexpr int64_t kF4Block = 32;
+
 // A matrix [rows, cols] = [out, in], used as y = x · Wᵀ; a vector has rows 1.
 //
 // FP8 weights carry one float32 scale per block of scale_block_rows x scale_block_cols elements:
@@ -28,6 +31,8 @@ struct WeightView {
   int64_t scale_block_cols = 0;
   int64_t scale_stride = 0;
   int64_t scale_row0 = 0;  // rows of the stored matrix before this view's first
+  // Of F4_E2M1: [rows, cols / kF4Block] scales of type F8_E8M0.
+  const uint8_t* exponents = nullptr;
 
   bool defined() const { return data != nullptr; }
   // The values of a float32 weight.
@@ -46,6 +51,7 @@ struct WeightView {
     v.data += begin * row_bytes();
     v.rows = count;
     v.scale_row0 += begin;
+    if (exponents != nullptr) v.exponents += begin * (cols / kF4Block);
     return v;
   }
 };

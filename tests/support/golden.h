@@ -24,7 +24,7 @@ inline std::vector<std::string> fixtures() {
   return {
       "llama_mha",    "llama_gqa_llama3rope", "llama_linear_f32", "qwen2",       "qwen2_tied_f16",
       "qwen3",        "deepseek_v2_lite",     "deepseek_v2",      "deepseek_v3", "deepseek_v3_fp8",
-      "deepseek_v32", "deepseek_v4"};
+      "deepseek_v32", "deepseek_v4",          "deepseek_v4_fp4"};
 }
 
 struct OpenModel {

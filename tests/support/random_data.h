@@ -66,6 +66,10 @@ class Weight {
  public:
   Weight(std::mt19937& rng, DType dtype, int64_t rows, int64_t cols, int64_t block = 0) {
     const std::size_t n = static_cast<std::size_t>(rows * cols);
+    if (dtype == DType::kF4E2M1) {
+      make_f4(rng, rows, cols);
+      return;
+    }
     bytes_.resize(n * dtype_bytes(dtype) + 64);
     view_ = {.data = bytes_.data(), .dtype = dtype, .rows = rows, .cols = cols};
     std::normal_distribution<float> normal(0, 1);
@@ -107,8 +111,21 @@ class Weight {
   operator const WeightView&() const { return view_; }
 
  private:
+  void make_f4(std::mt19937& rng, int64_t rows, int64_t cols) {
+    bytes_.resize(static_cast<std::size_t>(rows * cols / 2 + 64));
+    for (std::byte& b : bytes_) b = static_cast<std::byte>(rng());
+    exponents_.resize(static_cast<std::size_t>(rows * cols / kF4Block));
+    for (uint8_t& e : exponents_) e = static_cast<uint8_t>(118 + rng() % 5);  // 2^-9 … 2^-5
+    view_ = {.data = bytes_.data() + 3,
+             .dtype = DType::kF4E2M1,
+             .rows = rows,
+             .cols = cols,
+             .exponents = exponents_.data()};
+  }
+
   std::vector<std::byte> bytes_;
   std::vector<float> scales_;
+  std::vector<uint8_t> exponents_;
   WeightView view_;
 };
 

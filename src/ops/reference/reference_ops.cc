@@ -36,6 +36,11 @@ float element(const WeightView& w, int64_t row, int64_t col) {
       return v * w.scales[(w.scale_row0 + row) / w.scale_block_rows * w.scale_stride +
                           col / w.scale_block_cols];
     }
+    case DType::kF4E2M1: {
+      const auto two = reinterpret_cast<const uint8_t*>(w.data)[i / 2];
+      return f4e2m1_to_f32(i % 2 == 0 ? two : static_cast<uint8_t>(two >> 4)) *
+             f8e8m0_to_f32(w.exponents[i / kF4Block]);
+    }
     default:
       FATHOM_CHECK(false) << "weight of type " << dtype_name(w.dtype);
       return 0;

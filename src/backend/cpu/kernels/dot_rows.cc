@@ -4,10 +4,12 @@
 // does not depend on the tile it was computed in.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "backend/cpu/kernels/kernels.h"
 #include "quant/codec.h"
+#include "tensor/float_formats.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/kernels/dot_rows.cc"
@@ -72,6 +74,37 @@ HWY_INLINE VF load_tail(const typename Load::T* p, int64_t count) {
   return Load::load(buffer);
 }
 
+// F4_E2M1, whose weights of a block share a scale.
+struct LoadF4E2M1 {
+  using T = uint8_t;
+  // Twice the values of 32 weights, which stand in 16 bytes.
+  static HWY_INLINE void decode(const uint8_t* p, int8_t* out) {
+    HWY_ALIGN static constexpr int8_t kDoubled[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                      0, -1, -2, -3, -4, -6, -8, -12};
+#if HWY_TARGET == HWY_SCALAR
+    for (int i = 0; i < 32; ++i) out[i] = kDoubled[p[i / 2] >> (i % 2 * 4) & 15];
+#else
+    const hn::FixedTag<uint8_t, 16> d8;
+    const hn::FixedTag<int8_t, 16> di8;
+    const auto table = hn::Load(di8, kDoubled);
+    const auto two = hn::LoadU(d8, p);
+    const auto low = hn::And(two, hn::Set(d8, uint8_t{15})), high = hn::ShiftRight<4>(two);
+    const auto even = hn::TableLookupBytes(table, hn::BitCast(di8, low));
+    const auto odd = hn::TableLookupBytes(table, hn::BitCast(di8, high));
+    hn::Store(hn::InterleaveLower(di8, even, odd), di8, out);
+    hn::Store(hn::InterleaveUpper(di8, even, odd), di8, out + 16);
+#endif
+  }
+  static HWY_INLINE VF widen(const int8_t* p) {
+    const DF df;
+    const hn::RebindToSigned<DF> di32;
+    const hn::Rebind<int8_t, DF> di8;
+    return hn::ConvertTo(df, hn::PromoteTo(di32, hn::LoadU(di8, p)));
+  }
+  // The scale of twice the values.
+  static HWY_INLINE float scale(uint8_t exponent) { return 0.5f * f8e8m0_to_f32(exponent); }
+};
+
 // acc[i][j] += x[i][k0, k1) · w row j, for a tile of MR inputs and NR weight rows. `ahead`:
 // elements from here to the next tile's weights, whose short rows the hardware would not foresee.
 template <class Load, int MR, int NR>
@@ -99,6 +132,41 @@ HWY_INLINE void accumulate(const float* const* x, const typename Load::T* const*
       for (int j = 0; j < NR; ++j) acc[i][j] = hn::MulAdd(xv, wv[j], acc[i][j]);
     }
   }
+}
+
+// The same as dot_tile for F4_E2M1.
+template <int MR, int NR>
+HWY_INLINE void dot_tile_f4(const float* const* x, const WeightView& w, int64_t n0,
+                            float* const* y) {
+  const DF df;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(df));
+  const int64_t row_bytes = w.cols / 2, row_scales = w.cols / kF4Block;
+  const auto* rows = reinterpret_cast<const uint8_t*>(w.data) + n0 * row_bytes;
+  const uint8_t* exponents = w.exponents + n0 * row_scales;
+  VF acc[MR][NR];
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) acc[i][j] = hn::Zero(df);
+  for (int64_t b = 0; b < row_scales; ++b) {
+    HWY_ALIGN int8_t decoded[NR][kF4Block];
+    VF scale[NR];
+    for (int j = 0; j < NR; ++j) {
+      const uint8_t* p = rows + j * row_bytes + b * (kF4Block / 2);
+      LoadF4E2M1::decode(p, decoded[j]);
+      hwy::Prefetch(p + NR * row_bytes);
+      scale[j] = hn::Set(df, LoadF4E2M1::scale(exponents[j * row_scales + b]));
+    }
+    for (int i = 0; i < MR; ++i) {
+      for (int j = 0; j < NR; ++j) {
+        VF part = hn::Zero(df);
+        for (int64_t k = 0; k < kF4Block; k += lanes)
+          part = hn::MulAdd(hn::LoadU(df, x[i] + b * kF4Block + k),
+                            LoadF4E2M1::widen(decoded[j] + k), part);
+        acc[i][j] = hn::MulAdd(part, scale[j], acc[i][j]);
+      }
+    }
+  }
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
 }
 
 // One MR x NR tile of outputs at rows i0.. and columns n0...
@@ -136,8 +204,13 @@ template <class Load, int MR, int NR>
 HWY_INLINE void dot_columns(const float* const* x, const WeightView& w, int64_t n0, int64_t n1,
                             float* const* y) {
   int64_t n = n0;
-  for (; n + NR <= n1; n += NR) dot_tile<Load, MR, NR>(x, w, n, y);
-  for (; n < n1; ++n) dot_tile<Load, MR, 1>(x, w, n, y);
+  if constexpr (std::is_same_v<Load, LoadF4E2M1>) {
+    for (; n + NR <= n1; n += NR) dot_tile_f4<MR, NR>(x, w, n, y);
+    for (; n < n1; ++n) dot_tile_f4<MR, 1>(x, w, n, y);
+  } else {
+    for (; n + NR <= n1; n += NR) dot_tile<Load, MR, NR>(x, w, n, y);
+    for (; n < n1; ++n) dot_tile<Load, MR, 1>(x, w, n, y);
+  }
 }
 
 template <class Load>
@@ -188,6 +261,8 @@ void dot_rows(const float* const* x, int64_t m, const WeightView& w, int64_t n0,
       return dot_rows_as<LoadF16>(x, m, w, n0, n1, y);
     case DType::kF8E4M3:
       return dot_rows_as<LoadF8E4M3>(x, m, w, n0, n1, y);
+    case DType::kF4E2M1:
+      return dot_rows_as<LoadF4E2M1>(x, m, w, n0, n1, y);
     default:
       FATHOM_CHECK(false) << "no kernel for " << dtype_name(w.dtype);
   }
@@ -217,8 +292,8 @@ void decode_row_as(const WeightView& w, int64_t row, float* out) {
 }
 
 void decode_row(const WeightView& w, int64_t row, float* out) {
-  if (is_block_quantized(w.dtype))
-    return quant::decode(w.dtype, w.data + row * w.row_bytes(), w.cols, out);
+  if (is_block_quantized(w.dtype) || w.dtype == DType::kF4E2M1)
+    return quant::decode_row(w, row, out);
   switch (w.dtype) {
     case DType::kF32:
       return decode_row_as<LoadF32>(w, row, out);

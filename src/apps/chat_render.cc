@@ -11,7 +11,8 @@ namespace fathom {
 namespace {
 
 struct Options {
-  std::string model, messages, tools;
+  std::string model, messages, tools, effort, schema;
+  bool keep_thinking = false;
   bool thinking = false, no_thinking = false, no_generation_prompt = false, continue_final = false;
 };
 
@@ -42,6 +43,11 @@ Status run(const Options& o) {
   options.continue_final_message = o.continue_final;
   if (o.thinking) options.thinking = true;
   if (o.no_thinking) options.thinking = false;
+  FATHOM_TRY(options.reasoning_effort, normal_reasoning_effort(o.effort));
+  options.drop_thinking = !o.keep_thinking;
+  if (!o.schema.empty()) {
+    FATHOM_TRY(options.response_schema_json, read_file(o.schema, limits::kMaxPromptBytes));
+  }
   if (!o.tools.empty()) {
     FATHOM_TRY(options.tools_json, read_file(o.tools, limits::kMaxPromptBytes));
   }
@@ -69,6 +75,12 @@ Action add_chat_render(CLI::App& program, CLI::App*& command) {
   command->add_option("--tools", o->tools, "JSON list of tools in OpenAI's form");
   auto* on = command->add_flag("--thinking", o->thinking, "Switch thinking on");
   command->add_flag("--no-thinking", o->no_thinking, "Switch thinking off")->excludes(on);
+  command->add_option("--reasoning-effort", o->effort,
+                      "minimal, low, medium, high, xhigh, max or ultra; V4 alone has words for it");
+  command->add_flag("--keep-thinking", o->keep_thinking,
+                    "V4: keep the reasoning before the last user message");
+  command->add_option("--response-schema", o->schema,
+                      "JSON schema that the answer is to follow, for V3.2 and V4");
   command->add_flag("--no-generation-prompt", o->no_generation_prompt,
                     "Do not open the assistant's answer");
   command->add_flag("--continue", o->continue_final, "End inside the last message");

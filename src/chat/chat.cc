@@ -77,6 +77,18 @@ constexpr std::array kFamilies = {
                .thinking = ThinkingSupport::kSwitchable,
                .opening = Opening::kOnRequest,
                .tools = true},
+    FamilyInfo{.family = ChatFamily::kDeepseekV32,
+               .name = "deepseek_v32",
+               .render = chat::render_deepseek_v32,
+               .thinking = ThinkingSupport::kSwitchable,
+               .opening = Opening::kOnRequest,
+               .tools = true},
+    FamilyInfo{.family = ChatFamily::kDeepseekV4,
+               .name = "deepseek_v4",
+               .render = chat::render_deepseek_v4,
+               .thinking = ThinkingSupport::kSwitchable,
+               .opening = Opening::kOnRequest,
+               .tools = true},
     FamilyInfo{.family = ChatFamily::kR1Distill,
                .name = "deepseek_r1_distill",
                .render = chat::render_r1_distill,
@@ -218,6 +230,12 @@ Result<std::vector<PromptPiece>> render_chat_pieces(ChatFamily family,
         fmt::format("thinking is true, but {} does not think: expected false or nothing", f.name));
   }
   FATHOM_TRY(const ordered_json tools, read_tools(f, options.tools_json));
+  ordered_json schema;
+  if (!options.response_schema_json.empty()) {
+    FATHOM_TRY(schema, parse_ordered_json(options.response_schema_json, "response_format",
+                                          {.max_bytes = limits::kMaxPromptBytes,
+                                           .max_values = limits::kMaxRequestJsonValues}));
+  }
 
   ChatMessage marked;
   if (options.continue_final_message) {
@@ -230,9 +248,9 @@ Result<std::vector<PromptPiece>> render_chat_pieces(ChatFamily family,
     marked = messages.back();
     *marked.content += kEndMark;
   }
-  const chat::Conversation conversation(messages,
-                                        options.continue_final_message ? &marked : nullptr, options,
-                                        tools.empty() ? nullptr : &tools);
+  const chat::Conversation conversation(
+      messages, options.continue_final_message ? &marked : nullptr, options,
+      tools.empty() ? nullptr : &tools, schema.is_null() ? nullptr : &schema);
   chat::PromptBuilder out;
   FATHOM_TRY_STATUS(f.render(conversation, out));
   std::vector<PromptPiece> pieces = std::move(out).take();
@@ -254,6 +272,16 @@ Result<std::string> render_chat(ChatFamily family, std::span<const ChatMessage> 
   std::string text;
   for (const PromptPiece& piece : pieces) text += piece.text;
   return text;
+}
+
+Result<std::string> normal_reasoning_effort(std::string_view effort) {
+  if (effort.empty()) return std::string();
+  for (const std::string_view name : {"minimal", "low", "medium", "high", "xhigh"})
+    if (effort == name) return std::string("high");
+  if (effort == "max" || effort == "ultra") return std::string("max");
+  return invalid_argument(fmt::format(
+      "reasoning effort is {}, expected minimal, low, medium, high, xhigh, max or ultra",
+      json_preview(nlohmann::json(utf8_sanitize(effort)))));
 }
 
 Result<ChatFamily> chat_family_from_name(std::string_view name) {

@@ -32,6 +32,8 @@ enum class ChatFamily {
   kDeepseekR1_0528,      // R1-0528 and R1-0528-Qwen3-8B
   kDeepseekV31,          // V3.1
   kDeepseekV31Terminus,  // V3.1-Terminus, V3.2-Exp
+  kDeepseekV32,          // V3.2
+  kDeepseekV4,           // V4 Flash and Pro
   kR1Distill,            // the R1 distills on Qwen 2.5 and Llama 3
   kQwen3,
   kChatMl,   // <|im_start|>role, nothing else
@@ -72,6 +74,14 @@ struct RenderOptions {
   bool continue_final_message = false;
   // "" or a JSON list of tools in OpenAI's form. Families without a published form refuse tools.
   std::string tools_json;
+  // "", "high" or "max" (normal_reasoning_effort): how hard to think. Only V4 has words for it.
+  std::string reasoning_effort;
+  // V4: leaves out the reasoning before the last user turn. Where there are tools it is kept in any
+  // case.
+  bool drop_thinking = true;
+  // "" or a JSON schema that the answer is to follow, for families that put it into the prompt
+  // (V3.2, V4); others leave it to the grammar.
+  std::string response_schema_json;
 };
 
 // A run of prompt text. markup: it comes from the template, and special tokens in it are meant.
@@ -122,6 +132,10 @@ std::span<const ChatFamily> all_chat_families();
 std::optional<ChatFamily> detect_chat_family(std::string_view chat_template,
                                              std::string_view model_type,
                                              std::string_view tokenizer_pre = "");
+
+// An effort as DeepSeek's API takes it, in the two words that V4 knows: max and ultra are "max",
+// minimal, low, medium, high and xhigh are "high". "" for "". An error for other words.
+Result<std::string> normal_reasoning_effort(std::string_view effort);
 
 ThinkingSupport can_think(ChatFamily family);
 // Whether the family has a published way to describe tools in the prompt.

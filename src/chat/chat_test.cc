@@ -102,14 +102,14 @@ TEST(ParseMessages, RefusesHostileJson) {
 }
 
 TEST(ChatFamilies, NamesGoBothWays) {
-  EXPECT_EQ(all_chat_families().size(), 15U);
+  EXPECT_EQ(all_chat_families().size(), 17U);
   for (const F family : all_chat_families())
     EXPECT_EQ(chat_family_from_name(chat_family_name(family)).value(), family);
   const auto unknown = chat_family_from_name("gpt\n");
   ASSERT_FALSE(unknown.has_value());
   EXPECT_THAT(unknown.error().message, HasSubstr("chat family \"gpt\\n\" is unknown"));
   EXPECT_THAT(unknown.error().message,
-              HasSubstr("deepseek_v31_terminus, deepseek_r1_distill, qwen3"));
+              HasSubstr("deepseek_v31_terminus, deepseek_v32, deepseek_v4, deepseek_r1_distill, qwen3"));
 }
 
 TEST(ChatFamilies, AreRecognisedByThePublishedTemplates) {

@@ -70,12 +70,21 @@ std::optional<ChatFamily> detect_by_tokenizer(std::string_view model_type,
 std::optional<ChatFamily> detect_chat_family(std::string_view chat_template,
                                              std::string_view model_type,
                                              std::string_view tokenizer_pre) {
-  if (chat_template.empty()) return detect_by_tokenizer(model_type, tokenizer_pre);
+  if (chat_template.empty()) {
+    // Published without a template: the architecture alone says it.
+    if (model_type == "deepseek_v32") return ChatFamily::kDeepseekV32;
+    if (model_type == "deepseek_v4") return ChatFamily::kDeepseekV4;
+    return detect_by_tokenizer(model_type, tokenizer_pre);
+  }
   const auto has = [&](std::string_view phrase) {
     return chat_template.find(phrase) != chat_template.npos;
   };
   // V3.2 and V4 as others wrote them in Jinja: the marks of their tool language.
-  if (has("DSML")) return std::nullopt;
+  if (has("DSML")) {
+    if (has("tool_calls>") && model_type != "deepseek_v32") return ChatFamily::kDeepseekV4;
+    if (has("function_calls>")) return ChatFamily::kDeepseekV32;
+    return std::nullopt;
+  }
   if (has(chat::kAssistant)) return detect_user_assistant(chat_template);
   if (has("### Instruction:") && has("<|EOT|>")) return ChatFamily::kDeepseekCoder;
   if (has("'User: ' + message['content']") && has("'Assistant: ' + message['content']")) {

@@ -43,6 +43,12 @@ void Conversation::print_content(std::size_t i, PromptBuilder& out) const {
   }
 }
 
+std::optional<std::size_t> Conversation::system_carrier() const {
+  for (std::size_t i = 0; i < size(); ++i)
+    if (role(i) == "system") return i;
+  return std::nullopt;
+}
+
 std::string_view after_first_thought(std::string_view content) {
   const std::size_t end = content.find(kThinkEnd);
   return end == std::string_view::npos ? content : content.substr(end + kThinkEnd.size());

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,10 +50,15 @@ class PromptBuilder {
 class Conversation {
  public:
   // `last`: what stands for the final message, if not null. `tools`: null or a non-empty list of
-  // objects. All must outlive the conversation.
+  // objects. `response_schema`: null or a JSON schema. All must outlive the conversation.
   Conversation(std::span<const ChatMessage> messages, const ChatMessage* last,
-               const RenderOptions& options, const nlohmann::ordered_json* tools)
-      : messages_(messages), last_(last), options_(options), tools_(tools) {}
+               const RenderOptions& options, const nlohmann::ordered_json* tools,
+               const nlohmann::ordered_json* response_schema = nullptr)
+      : messages_(messages),
+        last_(last),
+        options_(options),
+        tools_(tools),
+        response_schema_(response_schema) {}
 
   std::size_t size() const { return messages_.size(); }
   const ChatMessage& message(std::size_t i) const {
@@ -78,12 +84,29 @@ class Conversation {
   }
   std::optional<bool> thinking() const { return options_.thinking; }
   const nlohmann::ordered_json* tools() const { return tools_; }
+  const nlohmann::ordered_json* response_schema() const { return response_schema_; }
+  std::string_view reasoning_effort() const { return options_.reasoning_effort; }
+  bool drops_thinking() const { return options_.drop_thinking; }
+  // The answer continues this message.
+  bool continues(std::size_t i) const { return options_.continue_final_message && i + 1 == size(); }
+  // "" where there is none.
+  std::string_view content_or_empty(std::size_t i) const {
+    const auto& content = message(i).content;
+    return content ? std::string_view(*content) : std::string_view();
+  }
+  std::string_view reasoning_or_empty(std::size_t i) const {
+    const auto& reasoning = message(i).reasoning_content;
+    return reasoning ? std::string_view(*reasoning) : std::string_view();
+  }
+  // The system message that tools and schemas stand behind in V3.2 and V4: the first.
+  std::optional<std::size_t> system_carrier() const;
 
  private:
   std::span<const ChatMessage> messages_;
   const ChatMessage* last_;
   const RenderOptions& options_;
   const nlohmann::ordered_json* tools_;
+  const nlohmann::ordered_json* response_schema_;
 };
 
 // What remains of `content` after the first or the last </think>; all of it if there is none.
@@ -125,6 +148,8 @@ Status render_deepseek_r1(const Conversation& conversation, PromptBuilder& out);
 Status render_deepseek_r1_0528(const Conversation& conversation, PromptBuilder& out);
 Status render_deepseek_v31(const Conversation& conversation, PromptBuilder& out);
 Status render_deepseek_v31_terminus(const Conversation& conversation, PromptBuilder& out);
+Status render_deepseek_v32(const Conversation& conversation, PromptBuilder& out);
+Status render_deepseek_v4(const Conversation& conversation, PromptBuilder& out);
 Status render_r1_distill(const Conversation& conversation, PromptBuilder& out);
 Status render_qwen3(const Conversation& conversation, PromptBuilder& out);
 Status render_chatml(const Conversation& conversation, PromptBuilder& out);

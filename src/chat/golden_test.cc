@@ -1,4 +1,4 @@
-// Every published rendering in tests/golden/data/chat_templates/golden.json, byte for byte.
+// Every published rendering in tests/golden/data/chat_templates, byte for byte.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "chat/chat.h"
+#include "chat/output_parser.h"
 
 namespace fathom {
 namespace {
@@ -67,6 +68,81 @@ TEST(ChatGolden, TextOfTheClientIsNeverMarkup) {
       EXPECT_EQ(piece.text.find("CLIENT"), std::string::npos) << piece.text;
     }
   }
+}
+
+ordered_json golden_file(const std::string& name) {
+  const std::string path = FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/" + name;
+  const Result<std::string> text = read_file(path, limits::kMaxJsonBytes);
+  FATHOM_CHECK(text.has_value()) << text.error().message;
+  return parse_ordered_json(*text, path).value();
+}
+
+// V3.2 and V4, whose published form is an encoder and no template.
+TEST(ChatGolden, EncodersOfV32AndV4) {
+  int cases = 0, errors = 0;
+  for (const std::string file : {"golden_v32.json", "golden_v4.json"}) {
+    const ordered_json list = golden_file(file)["cases"];
+    for (const ordered_json& c : list) {
+      SCOPED_TRACE(c["conversation"].dump() + " " + c["options"].dump());
+      const ChatFamily family = chat_family_from_name(c["family"].get<std::string>()).value();
+      RenderOptions options;
+      options.thinking = c["options"].value("thinking", false);
+      options.drop_thinking = c["options"].value("drop_thinking", true);
+      const auto effort = c["options"].find("reasoning_effort");
+      if (effort != c["options"].end() && effort->is_string())
+        options.reasoning_effort = normal_reasoning_effort(effort->get<std::string>()).value();
+      if (c.contains("tools") && c["tools"].is_array()) options.tools_json = c["tools"].dump();
+      if (c.contains("response_format")) options.response_schema_json = c["response_format"].dump();
+      const auto messages = parse_messages(c["messages"].dump(), file);
+      ASSERT_TRUE(messages.has_value()) << messages.error().message;
+      const auto rendered = render_chat(family, *messages, options);
+      ++cases;
+      if (!c.contains("rendered")) {
+        ++errors;
+        EXPECT_FALSE(rendered.has_value()) << "the encoder raises, here: " << *rendered;
+        continue;
+      }
+      ASSERT_TRUE(rendered.has_value()) << rendered.error().message;
+      EXPECT_EQ(*rendered, c["rendered"].get<std::string>());
+    }
+  }
+  EXPECT_EQ(cases, 26 + 113);
+}
+
+// What V4 writes, as its published parser takes it apart. Where that one refuses a text, ours gives
+// what there is: an unfinished thought is reasoning, and text behind the calls is content.
+TEST(ChatGolden, CompletionsOfV4) {
+  int errors = 0;
+  const ordered_json list = golden_file("golden_v4.json")["completions"];
+  for (const ordered_json& c : list) {
+    std::string text = c["text"].get<std::string>();
+    SCOPED_TRACE(text);
+    constexpr std::string_view kEnd = "<｜end▁of▁sentence｜>";  // a stop token, which nobody is fed
+    if (text.ends_with(kEnd)) text.resize(text.size() - kEnd.size());
+    OutputParser parser(ChatFamily::kDeepseekV4,
+                        {.starts_in_thinking = c["thinking"].get<bool>(), .parse_tools = true});
+    std::vector<OutputEvent> events = parser.feed(text);
+    for (OutputEvent& e : parser.finish()) events.push_back(std::move(e));
+    std::string content, reasoning;
+    ordered_json calls = ordered_json::array();
+    for (const OutputEvent& e : merge_events(events)) {
+      if (e.kind == OutputEvent::Kind::kContent) content += e.text;
+      if (e.kind == OutputEvent::Kind::kReasoning) reasoning += e.text;
+      if (e.kind == OutputEvent::Kind::kToolCallBegin)
+        calls.push_back({{"type", "function"}, {"function", {{"name", e.name}}}});
+      if (e.kind == OutputEvent::Kind::kToolCallArguments)
+        calls.back()["function"]["arguments"] = e.text;
+    }
+    if (c.contains("error")) {
+      ++errors;
+      EXPECT_EQ((content + reasoning).find("DSML"), std::string::npos);
+      continue;
+    }
+    EXPECT_EQ(content, c["message"]["content"].get<std::string>());
+    EXPECT_EQ(reasoning, c["message"]["reasoning_content"].get<std::string>());
+    EXPECT_EQ(calls, c["message"]["tool_calls"]);
+  }
+  EXPECT_EQ(errors, 3);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "chat/dsml.h"
 #include "chat/encoder.h"
 #include "chat/python_text.h"
 
@@ -84,6 +85,13 @@ std::optional<Call> parse_xml(std::string_view body) {
   return Call{name->get<std::string>(), chat::python_json(*arguments)};
 }
 
+// ` name="NAME">` and parameters
+std::optional<Call> parse_dsml(std::string_view body) {
+  const auto call = chat::parse_dsml_call(body);
+  if (!call) return std::nullopt;
+  return make_call(call->name, call->arguments);
+}
+
 bool could_become(std::string_view text, std::string_view tag) {
   return text.size() < tag.size() && tag.starts_with(text);
 }
@@ -118,6 +126,12 @@ OutputParser::OutputParser(ChatFamily family, OutputParserOptions options)
       case ChatFamily::kDeepseekV31:
       case ChatFamily::kDeepseekV31Terminus:
         form_ = CallForm::kPlain;
+        break;
+      case ChatFamily::kDeepseekV32:
+        form_ = CallForm::kDsmlV32;
+        break;
+      case ChatFamily::kDeepseekV4:
+        form_ = CallForm::kDsmlV4;
         break;
       case ChatFamily::kQwen3:
         form_ = CallForm::kXml;
@@ -179,7 +193,20 @@ void OutputParser::consume(std::size_t bytes) {
 std::string_view OutputParser::tag() const {
   if (state_ == State::kReasoning) return chat::kThinkEnd;
   if (form_ == CallForm::kNone) return {};
-  return form_ == CallForm::kXml ? kXmlBegin : chat::kCallsBegin;
+  return form_ == CallForm::kXml ? kXmlBegin : list_tags().calls_begin;
+}
+
+OutputParser::ListTags OutputParser::list_tags() const {
+  switch (form_) {
+    case CallForm::kDsmlV32:
+      return {"<｜DSML｜function_calls>", chat::kDsmlInvokeBegin, chat::kDsmlInvokeEnd,
+              "</｜DSML｜function_calls>"};
+    case CallForm::kDsmlV4:
+      return {"<｜DSML｜tool_calls>", chat::kDsmlInvokeBegin, chat::kDsmlInvokeEnd,
+              "</｜DSML｜tool_calls>"};
+    default:
+      return {chat::kCallsBegin, chat::kCallBegin, chat::kCallEnd, chat::kCallsEnd};
+  }
 }
 
 void OutputParser::write(std::string_view text) {
@@ -261,9 +288,24 @@ void OutputParser::give_up_on_calls(std::size_t bytes) {
 }
 
 bool OutputParser::take_call(std::string_view body) {
-  const std::optional<Call> call = form_ == CallForm::kFenced  ? parse_fenced(body)
-                                   : form_ == CallForm::kPlain ? parse_plain(body)
-                                                               : parse_xml(body);
+  std::optional<Call> call;
+  switch (form_) {
+    case CallForm::kFenced:
+      call = parse_fenced(body);
+      break;
+    case CallForm::kPlain:
+      call = parse_plain(body);
+      break;
+    case CallForm::kXml:
+      call = parse_xml(body);
+      break;
+    case CallForm::kDsmlV32:
+    case CallForm::kDsmlV4:
+      call = parse_dsml(body);
+      break;
+    case CallForm::kNone:
+      break;
+  }
   if (!call.has_value()) return false;
   newlines_ = 0;
   const int index = calls_++;
@@ -311,13 +353,14 @@ bool OutputParser::advance_xml_call(bool final) {
 // Pending: the tag that opened the list, unless something came of it already; white space; a call
 // or the end of the list.
 bool OutputParser::advance_call_list(bool final) {
+  const ListTags tags = list_tags();
   call_at_ = std::min(pending().find_first_not_of(kAsciiSpace, call_at_), pending().size());
   const std::string_view rest = pending().substr(call_at_);
-  if (rest.starts_with(chat::kCallBegin)) {
-    const std::size_t begin = call_at_ + chat::kCallBegin.size();
-    const std::size_t end = pending().find(chat::kCallEnd, std::max(searched_, begin));
-    if (end == std::string_view::npos) return wait_for_call_end(chat::kCallEnd, final);
-    const std::size_t after = end + chat::kCallEnd.size();
+  if (rest.starts_with(tags.call_begin)) {
+    const std::size_t begin = call_at_ + tags.call_begin.size();
+    const std::size_t end = pending().find(tags.call_end, std::max(searched_, begin));
+    if (end == std::string_view::npos) return wait_for_call_end(tags.call_end, final);
+    const std::size_t after = end + tags.call_end.size();
     if (take_call(pending().substr(begin, end - begin))) {
       consume(after);
     } else {
@@ -325,8 +368,8 @@ bool OutputParser::advance_call_list(bool final) {
     }
     return true;
   }
-  if (rest.starts_with(chat::kCallsEnd)) {
-    const std::size_t after = call_at_ + chat::kCallsEnd.size();
+  if (rest.starts_with(tags.calls_end)) {
+    const std::size_t after = call_at_ + tags.calls_end.size();
     if (calls_in_list_ > 0) {
       consume(after);
       skip_newlines_ = true;
@@ -336,10 +379,10 @@ bool OutputParser::advance_call_list(bool final) {
     state_ = State::kContent;
     return true;
   }
-  if (could_become(rest, chat::kCallBegin) || could_become(rest, chat::kCallsEnd))
-    return wait_for_call_end(chat::kCallEnd, final);
+  if (could_become(rest, tags.call_begin) || could_become(rest, tags.calls_end))
+    return wait_for_call_end(tags.call_end, final);
   // Neither: the list ends here. What follows is content, in which another list may begin.
-  give_up_on_calls(has_opener_ ? chat::kCallsBegin.size() : 0);
+  give_up_on_calls(has_opener_ ? tags.calls_begin.size() : 0);
   state_ = State::kContent;
   return true;
 }

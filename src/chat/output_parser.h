@@ -52,7 +52,8 @@ class OutputParser {
   std::vector<OutputEvent> finish();
 
  private:
-  enum class CallForm { kNone, kFenced, kPlain, kXml };
+  // kDsml: of V3.2 and V4, whose lists have different names.
+  enum class CallForm { kNone, kFenced, kPlain, kXml, kDsmlV32, kDsmlV4 };
   enum class State { kStart, kReasoning, kContent, kCalls };
 
   void advance(bool final);
@@ -69,6 +70,11 @@ class OutputParser {
   void give_up_on_calls(std::size_t bytes);
   bool take_call(std::string_view body);
   std::string_view tag() const;
+  // The tags of a list of calls.
+  struct ListTags {
+    std::string_view calls_begin, call_begin, call_end, calls_end;
+  };
+  ListTags list_tags() const;
 
   std::string_view pending() const { return std::string_view(buffer_).substr(head_); }
   void consume(std::size_t bytes);

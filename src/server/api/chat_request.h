@@ -29,7 +29,7 @@
 namespace fathom::server::api {
 
 // As DeepSeek maps reasoning_effort: minimal, low → low; medium, high, xhigh → high; max, ultra →
-// max. No family that is served today renders it; none of them refuses it.
+// max. V4 alone has words for it; no family refuses it.
 enum class Effort : uint8_t { kLow, kHigh, kMax };
 
 // What was said about sampling; nothing: the model's own defaults.

@@ -39,7 +39,13 @@ bool writes_think_tag(ChatFamily family) {
 }
 
 bool is_hosted_hybrid(ChatFamily family) {
-  return family == ChatFamily::kDeepseekV31 || family == ChatFamily::kDeepseekV31Terminus;
+  return family == ChatFamily::kDeepseekV31 || family == ChatFamily::kDeepseekV31Terminus ||
+         family == ChatFamily::kDeepseekV32 || family == ChatFamily::kDeepseekV4;
+}
+
+// Its calls are no JSON objects, which is all that the grammars of calls know.
+bool writes_dsml(ChatFamily family) {
+  return family == ChatFamily::kDeepseekV32 || family == ChatFamily::kDeepseekV4;
 }
 
 // What a message with calls looks like in a family's form.
@@ -63,6 +69,8 @@ CallMessages call_messages(ChatFamily family) {
     case ChatFamily::kDeepseekV31Terminus:
       return CallMessages::kBesideNull;
     case ChatFamily::kQwen3:
+    case ChatFamily::kDeepseekV32:
+    case ChatFamily::kDeepseekV4:
       return CallMessages::kBesideText;
     case ChatFamily::kDeepseekLlm:
     case ChatFamily::kDeepseekCoder:
@@ -86,7 +94,8 @@ ApiResult<std::vector<ChatMessage>> as_templates_take_them(const std::vector<Cha
       return bad_request("messages", fmt::format("messages[{}] is {}, for which {} has no form", i,
                                                  what, chat_family_name(family)));
     };
-    if (m.role == "latest_reminder") return formless("a latest_reminder");
+    if (m.role == "latest_reminder" && family != ChatFamily::kDeepseekV4)
+      return formless("a latest_reminder");
     if (m.tool_calls.has_value() && m.tool_calls->empty()) m.tool_calls.reset();
     if (form == CallMessages::kNone && m.role == "tool") return formless("a tool's result");
     m.content_absent = false;
@@ -119,6 +128,15 @@ ApiResult<ChatPrompt> render(const ChatRequest& request, const ServedModel& mode
   options.continue_final_message = request.continue_final_message;
   options.add_generation_prompt = !request.continue_final_message;
   if (request.tool_choice.kind != ToolChoice::Kind::kNone) options.tools_json = request.tools_json;
+  if (request.effort == Effort::kMax) options.reasoning_effort = "max";
+  if (request.format.kind == ResponseFormat::Kind::kJsonSchema)
+    options.response_schema_json = request.format.schema;
+  if (writes_dsml(family) && needs_tool_constraint(request)) {
+    return bad_request("tools", fmt::format("strict tools, a tool_choice that demands a call and "
+                                            "parallel_tool_calls false cannot be enforced in the "
+                                            "form of {} yet: expected none of them",
+                                            chat_family_name(family)));
+  }
   FATHOM_TRY(const auto messages, as_templates_take_them(request.messages, family));
   auto pieces = render_chat_pieces(family, messages, options);
   if (!pieces) return bad_request(pieces.error(), "messages");

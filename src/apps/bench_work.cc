@@ -1,5 +1,7 @@
 #include "apps/bench_work.h"
 
+#include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace fathom {
@@ -7,6 +9,7 @@ namespace fathom {
 void WorkCounter::count_matrix(const WeightView& weight, int64_t rows) {
   if (!weight.defined() || rows == 0) return;
   work_.weight_bytes += weight.bytes();
+  if (weight.exponents != nullptr) work_.weight_bytes += weight.rows * (weight.cols / kF4Block);
   work_.linear_operations += 2 * rows * weight.rows * weight.cols;
 }
 
@@ -23,6 +26,20 @@ void WorkCounter::count_cache(const KvPages& kv, std::span<const SequenceRows> s
     work_.cache_bytes += last * kv.row_bytes();
     // Row i sees the keys up to its own: first + … + last of them in all.
     work_.attention_operations += operations_per_key * (first + last) * s.num_rows / 2;
+  }
+}
+
+void WorkCounter::count_rows(const KvPages& kv, std::span<const SequenceRows> sequences,
+                             int64_t most, bool per_row, int64_t operations_per_row) {
+  for (const SequenceRows& s : sequences) {
+    int64_t read = 0, multiplied = 0;
+    for (int64_t i = 0; i < s.num_rows; ++i) {
+      const int64_t seen = std::min(kv.visible_rows(s.start_position + i), most);
+      read = per_row ? read + seen : seen;
+      multiplied += seen;
+    }
+    work_.cache_bytes += read * kv.row_bytes();
+    work_.attention_operations += operations_per_row * multiplied;
   }
 }
 
@@ -60,9 +77,35 @@ void WorkCounter::mla_attention(const MlaAttentionArgs& args) {
   if (args.kv_b.defined()) count_matrix(args.kv_b, args.q.rows);
   if (args.k_b.defined()) count_matrix(args.k_b, args.q.rows);
   if (args.v_b.defined()) count_matrix(args.v_b, args.q.rows);
-  count_cache(args.kv, args.sequences,
-              2 * args.heads * (args.qk_nope_head_dim + args.qk_rope_head_dim + args.v_head_dim));
+  const int64_t operations =
+      2 * args.heads * (args.qk_nope_head_dim + args.qk_rope_head_dim + args.v_head_dim);
+  if (args.selected.data == nullptr) {
+    count_cache(args.kv, args.sequences, operations);
+  } else {
+    count_rows(args.kv, args.sequences, args.selected.cols, true, operations);
+  }
   OpsDecorator::mla_attention(args);
+}
+
+void WorkCounter::select_rows(const SelectRowsArgs& args) {
+  // Those who see few rows get all of them unseen.
+  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+  for (const SequenceRows& s : args.sequences) {
+    if (args.keys.visible_rows(s.start_position + s.num_rows - 1) > args.out.cols)
+      count_rows(args.keys, std::span(&s, 1), kAll, false, 2 * args.heads * args.keys.row_elements);
+  }
+  OpsDecorator::select_rows(args);
+}
+
+void WorkCounter::shared_kv_attention(const SharedKvAttentionArgs& args) {
+  const int64_t operations = 2 * args.heads * 2 * args.head_dim;
+  count_rows(args.window, args.sequences, args.window_tokens, false, operations);
+  if (args.compressed.data != nullptr) {
+    const bool selects = args.selected.data != nullptr;
+    const int64_t most = selects ? args.selected.cols : std::numeric_limits<int64_t>::max();
+    count_rows(args.compressed, args.sequences, most, selects, operations);
+  }
+  OpsDecorator::shared_kv_attention(args);
 }
 
 void WorkCounter::mlp(const MlpArgs& args) {

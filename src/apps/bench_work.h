@@ -31,6 +31,8 @@ class WorkCounter : public OpsDecorator {
   void linears(std::span<const LinearArgs> args) override;
   void attention(const AttentionArgs& args) override;
   void mla_attention(const MlaAttentionArgs& args) override;
+  void select_rows(const SelectRowsArgs& args) override;
+  void shared_kv_attention(const SharedKvAttentionArgs& args) override;
   void mlp(const MlpArgs& args) override;
   void moe(const MoeArgs& args) override;
 
@@ -40,6 +42,9 @@ class WorkCounter : public OpsDecorator {
   // Cache rows of the step's sequences; `operations_per_key` for each row that sees it.
   void count_cache(const KvPages& kv, std::span<const SequenceRows> sequences,
                    int64_t operations_per_key);
+  // The same where a row of the step sees `most` rows at most; per_row: each other ones.
+  void count_rows(const KvPages& kv, std::span<const SequenceRows> sequences, int64_t most,
+                  bool per_row, int64_t operations_per_row);
 
   Work work_;
 };

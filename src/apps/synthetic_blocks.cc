@@ -88,8 +88,12 @@ bool has_random_blocks(DType type) {
          is_block_quantized(type);
 }
 
+bool has_random_codes(DType type) {
+  return type == DType::kF8E4M3 || type == DType::kI8 || type == DType::kF8E8M0;
+}
+
 std::vector<std::byte> random_blocks(DType type, int64_t blocks) {
-  FATHOM_CHECK(has_random_blocks(type)) << dtype_name(type);
+  FATHOM_CHECK(has_random_blocks(type) || has_random_codes(type)) << dtype_name(type);
   Random random;
   std::vector<std::byte> out(static_cast<std::size_t>(blocks * dtype_block(type).bytes));
   for (std::size_t at = 0; at < out.size(); at += sizeof(uint64_t)) {
@@ -102,6 +106,14 @@ std::vector<std::byte> random_blocks(DType type, int64_t blocks) {
       break;
     case DType::kF16:
       fill_floats<uint16_t>(out, 0x83FF, 8u << 10);
+      break;
+    case DType::kF8E4M3:  // 1 to 2
+      fill_floats<uint8_t>(out, 0x87, 7u << 3);
+      break;
+    case DType::kI8:  // any two codes
+      break;
+    case DType::kF8E8M0:  // 2^−8 and 2^−7
+      fill_floats<uint8_t>(out, 1, 118);
       break;
     case DType::kBF16:
       fill_floats<uint16_t>(out, 0x807F, 120u << 7);

@@ -48,6 +48,22 @@ class Plan {
     push({.name = std::move(name), .dtype = DType::kF32, .shape = {size}, .constant = value});
   }
 
+  void bf16(std::string name, int64_t rows, int64_t cols) {
+    push({.name = std::move(name), .dtype = DType::kBF16, .shape = {rows, cols}});
+  }
+  // "X.weight" and "X.scale" as DeepSeek stores them: FP8 with an exponent for 128 x 128, FP4 with
+  // one for 32 of a row.
+  void fp8(const std::string& name, int64_t rows, int64_t cols) {
+    push({.name = name + ".weight", .dtype = DType::kF8E4M3, .shape = {rows, cols}});
+    push({.name = name + ".scale",
+          .dtype = DType::kF8E8M0,
+          .shape = {(rows + 127) / 128, (cols + 127) / 128}});
+  }
+  void fp4(const std::string& name, int64_t rows, int64_t cols) {
+    push({.name = name + ".weight", .dtype = DType::kI8, .shape = {rows, cols / 2}});
+    push({.name = name + ".scale", .dtype = DType::kF8E8M0, .shape = {rows, cols / 32}});
+  }
+
   int64_t bytes() const { return bytes_; }
   std::vector<Planned>& tensors() { return tensors_; }
 
@@ -170,6 +186,7 @@ struct Shape {
   std::string_view name;
   json (*config)();
   void (*plan)(Plan& plan);
+  bool native = false;  // stored as DeepSeek does, which is the one TYPE it has
 };
 
 struct QwenShape {
@@ -281,10 +298,115 @@ void plan_v2_lite(Plan& p) {
   }
 }
 
-constexpr std::array<Shape, 3> kShapes = {{
+// DeepSeek-V4-Flash (its config.json) cut to four layers, of both compression rates, so that it
+// fits a common machine. Stored as DeepSeek does: FP4 experts, FP8 and BF16 for the rest.
+namespace v4 {
+
+constexpr int64_t kHidden = 4096, kLayers = 4, kHeads = 64, kDim = 512, kRope = 64, kVocab = 129280;
+constexpr int64_t kQLora = 1024, kGroups = 8, kOLora = 1024, kExperts = 256, kInner = 2048;
+constexpr int64_t kIndexHeads = 64, kIndexDim = 128, kStreams = 4;
+
+int64_t rate(int64_t layer) { return layer % 2 == 0 ? 4 : 128; }
+
+json config() {
+  json ratios = json::array();
+  for (int64_t i = 0; i < kLayers; ++i) ratios.push_back(rate(i));
+  return {{"model_type", "deepseek_v4"},
+          {"hidden_size", kHidden},
+          {"num_hidden_layers", kLayers},
+          {"num_attention_heads", kHeads},
+          {"num_key_value_heads", 1},
+          {"head_dim", kDim},
+          {"qk_rope_head_dim", kRope},
+          {"q_lora_rank", kQLora},
+          {"o_groups", kGroups},
+          {"o_lora_rank", kOLora},
+          {"sliding_window", 128},
+          {"compress_ratios", ratios},
+          {"compress_rope_theta", 160000.0},
+          {"rope_theta", 10000.0},
+          {"index_n_heads", kIndexHeads},
+          {"index_head_dim", kIndexDim},
+          {"index_topk", 512},
+          {"n_routed_experts", kExperts},
+          {"num_experts_per_tok", 6},
+          {"n_shared_experts", 1},
+          {"moe_intermediate_size", kInner},
+          {"num_hash_layers", 0},
+          {"norm_topk_prob", true},
+          {"routed_scaling_factor", 1.5},
+          {"swiglu_limit", 10.0},
+          {"scoring_func", "sqrtsoftplus"},
+          {"hc_mult", kStreams},
+          {"hc_sinkhorn_iters", 20},
+          {"hc_eps", 1e-6},
+          {"vocab_size", kVocab},
+          {"max_position_embeddings", 1048576},
+          {"rms_norm_eps", 1e-6},
+          {"num_nextn_predict_layers", 0},
+          {"tie_word_embeddings", false}};
+}
+
+void plan_streams(Plan& p, const std::string& prefix, int64_t outputs, int64_t scales) {
+  p.float_matrix(prefix + "_fn", outputs, kStreams * kHidden);
+  p.vector(prefix + "_base", outputs, 0.1f);
+  p.vector(prefix + "_scale", scales, 0.1f);
+}
+
+void plan_compressor(Plan& p, const std::string& prefix, int64_t rate, int64_t entry) {
+  const int64_t width = rate == 4 ? 2 * entry : entry;
+  p.bf16(prefix + "wkv.weight", width, kHidden);
+  p.bf16(prefix + "wgate.weight", width, kHidden);
+  p.float_matrix(prefix + "ape", rate, width);
+  p.vector(prefix + "norm.weight", entry, 1.0f);
+}
+
+void plan(Plan& p) {
+  p.bf16("embed.weight", kVocab, kHidden);
+  p.bf16("head.weight", kVocab, kHidden);
+  p.vector("norm.weight", kHidden, 1.0f);
+  plan_streams(p, "hc_head", kStreams, 1);
+  for (int64_t i = 0; i < kLayers; ++i) {
+    const std::string l = fmt::format("layers.{}.", i), a = l + "attn.", f = l + "ffn.";
+    p.vector(l + "attn_norm.weight", kHidden, 1.0f);
+    p.vector(l + "ffn_norm.weight", kHidden, 1.0f);
+    plan_streams(p, l + "hc_attn", (2 + kStreams) * kStreams, 3);
+    plan_streams(p, l + "hc_ffn", (2 + kStreams) * kStreams, 3);
+    p.fp8(a + "wq_a", kQLora, kHidden);
+    p.vector(a + "q_norm.weight", kQLora, 1.0f);
+    p.fp8(a + "wq_b", kHeads * kDim, kQLora);
+    p.fp8(a + "wkv", kDim, kHidden);
+    p.vector(a + "kv_norm.weight", kDim, 1.0f);
+    p.fp8(a + "wo_a", kGroups * kOLora, kHeads * kDim / kGroups);
+    p.fp8(a + "wo_b", kHidden, kGroups * kOLora);
+    p.vector(a + "attn_sink", kHeads, 0.5f);
+    plan_compressor(p, a + "compressor.", rate(i), kDim);
+    if (rate(i) == 4) {
+      p.fp8(a + "indexer.wq_b", kIndexHeads * kIndexDim, kQLora);
+      p.bf16(a + "indexer.weights_proj.weight", kIndexHeads, kHidden);
+      plan_compressor(p, a + "indexer.compressor.", 4, kIndexDim);
+    }
+    p.bf16(f + "gate.weight", kExperts, kHidden);
+    p.vector(f + "gate.bias", kExperts, 0.01f);
+    for (int64_t e = 0; e < kExperts; ++e) {
+      const std::string x = fmt::format("{}experts.{}.", f, e);
+      p.fp4(x + "w1", kInner, kHidden);
+      p.fp4(x + "w3", kInner, kHidden);
+      p.fp4(x + "w2", kHidden, kInner);
+    }
+    p.fp8(f + "shared_experts.w1", kInner, kHidden);
+    p.fp8(f + "shared_experts.w3", kInner, kHidden);
+    p.fp8(f + "shared_experts.w2", kHidden, kInner);
+  }
+}
+
+}  // namespace v4
+
+constexpr std::array<Shape, 4> kShapes = {{
     {"r1-distill-qwen-1.5b", qwen_config<kQwen1B5>, plan_qwen<kQwen1B5>},
     {"r1-distill-qwen-7b", qwen_config<kQwen7B>, plan_qwen<kQwen7B>},
     {"v2-lite", v2_lite_config, plan_v2_lite},
+    {"v4-flash", v4::config, v4::plan, true},
 }};
 
 }  // namespace
@@ -309,7 +431,12 @@ Result<ModelFiles> make_synthetic_model(const std::string& spec, ThreadPool& poo
   std::string type_name = spec.substr(colon + 1);
   std::transform(type_name.begin(), type_name.end(), type_name.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  const auto type = dtype_from_name(type_name);
+  if (shape->native != (type_name == "NATIVE")) {
+    return invalid_argument(
+        fmt::format("'{}' is no synthetic model, expected {}", spec,
+                    shape->native ? name + ":native" : "a type of weights behind the colon"));
+  }
+  const auto type = shape->native ? std::optional(DType::kBF16) : dtype_from_name(type_name);
   if (!type || !has_random_blocks(*type)) {
     return invalid_argument(fmt::format(
         "'{}' in '{}' is no type of weights, expected F32, F16, BF16, Q8_0, Q4_0, Q4_K, …",
@@ -324,6 +451,7 @@ Result<ModelFiles> make_synthetic_model(const std::string& spec, ThreadPool& poo
   files.model_type = config.at("model_type").get<std::string>();
   files.config = std::make_shared<const json>(std::move(config));
   FATHOM_TRY(files.weights, SyntheticSource::create(files.config_path, std::move(plan), pool));
+  files.weights->set_scale_block(128, 128);
   return files;
 }
 

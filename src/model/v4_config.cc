@@ -40,6 +40,8 @@ Result<std::vector<int64_t>> read_rates(const JsonReader& r, int64_t layers) {
     if (static_cast<int64_t>(rates.size()) < layers)
       return r.bad("compress_ratios", fmt::format("a list of at least {} numbers", layers));
     rates.resize(static_cast<std::size_t>(layers));
+    // Some copies write 1 for layers that compress nothing.
+    std::replace(rates.begin(), rates.end(), int64_t{1}, kSlidingOnly);
     return rates;
   }
   if (!r.has("layer_types")) return r.bad("compress_ratios", "a list with a number for each layer");

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from ref_numpy import E4M3
+from ref_numpy import E4M3, v4_types
 
 
 class Writer:
@@ -43,6 +43,28 @@ class Writer:
                 codes[block] = nearest_e4m3(values[block] / scales[i, j])
         self.tensors[name] = ("F8_E4M3", (rows, cols), codes.tobytes())
         self.tensors[name + "_scale_inv"] = ("F32", scales.shape, scales.tobytes())
+
+    def v4_matrix(self, name, rows, cols):
+        """FP8 as V4 stores it in mode 'fp4': an exponent for 128 x 128."""
+        if self.mode != "fp4":
+            return self.matrix(name + ".weight", rows, cols)
+        codes = self.rng.integers(0, 256, (rows, cols)).astype(np.uint8)
+        codes = (codes & 0x87) | (6 + (codes >> 4 & 1)) << 3  # magnitudes 0.5 to 2
+        self.tensors[name + ".weight"] = ("F8_E4M3", (rows, cols), codes.tobytes())
+        self.exponents(name, (-(-rows // 128), -(-cols // 128)), cols)
+
+    def expert_matrix(self, name, rows, cols):
+        """FP4 in mode 'fp4': two codes a byte, an exponent for 32 of a row."""
+        if self.mode != "fp4":
+            return self.matrix(name + ".weight", rows, cols)
+        codes = self.rng.integers(0, 256, (rows, cols // 2)).astype(np.uint8)
+        self.tensors[name + ".weight"] = ("I8", (rows, cols // 2), codes.tobytes())
+        self.exponents(name, (rows, cols // 32), cols)
+
+    def exponents(self, name, shape, cols):
+        low = 127 - int(np.log2(cols) / 2) - 2
+        values = self.rng.integers(low, low + 3, shape).astype(np.uint8)
+        self.tensors[name + ".scale"] = ("F8_E8M0", shape, values.tobytes())
 
     def save(self, path):
         header, blobs, offset = {}, [], 0
@@ -172,7 +194,18 @@ def mixture_config(rng, model_type):
     else:
         c.update(topk_method="noaux_tc", norm_topk_prob=bool(rng.random() < 0.6), scoring_func="sigmoid",
                  num_nextn_predict_layers=choose(rng, 0, 1))
+    if model_type == "deepseek_v32":  # many heads: a score of exactly 0 would be a tie
+        c.update(index_n_heads=choose(rng, 16, 20), index_topk=choose(rng, 3, 16, 200), q_lora_rank=choose(rng, 48, 140),
+                 index_head_dim=c["qk_rope_head_dim"] + choose(rng, 0, 8, 16))
     return c
+
+
+def write_indexer(w, c, p):
+    w.matrix(p + "wq_b.weight", c["index_n_heads"] * c["index_head_dim"], c["q_lora_rank"])
+    w.matrix(p + "wk.weight", c["index_head_dim"], c["hidden_size"])
+    w.vector(p + "k_norm.weight", c["index_head_dim"], f32=True)
+    w.vector(p + "k_norm.bias", c["index_head_dim"], 0, f32=True)
+    w.matrix(p + "weights_proj.weight", c["index_n_heads"], c["hidden_size"], quantised=False)
 
 
 def mixture_model(rng, model_type, mode):
@@ -185,11 +218,13 @@ def mixture_model(rng, model_type, mode):
         w.vector(p + "input_layernorm.weight", hidden)
         w.vector(p + "post_attention_layernorm.weight", hidden)
         write_mla(w, c, p + "self_attn.")
+        if model_type == "deepseek_v32":
+            write_indexer(w, c, p + "self_attn.indexer.")
         if i < c["first_k_dense_replace"]:
             write_swiglu(w, m, hidden, c["intermediate_size"])
         else:
             w.matrix(m + "gate.weight", c["n_routed_experts"], hidden, quantised=False)
-            if model_type == "deepseek_v3":
+            if model_type != "deepseek_v2":
                 w.vector(m + "gate.e_score_correction_bias", c["n_routed_experts"], 0, f32=True)
             for e in range(c["n_routed_experts"]):
                 write_swiglu(w, f"{m}experts.{e}.", hidden, inner)
@@ -204,12 +239,116 @@ def mixture_model(rng, model_type, mode):
     return c, w
 
 
-def write_random_model(rng, folder):
-    """Writes config.json and model.safetensors; returns (model_type, storage, config)."""
-    model_type = choose(rng, "llama", "qwen2", "qwen3", "deepseek_v2", "deepseek_v3")
+def v4_config(rng):
+    layers = choose(rng, 1, 2, 4)
+    c = dict(model_type="deepseek_v4", vocab_size=choose(rng, 100, 333), num_hidden_layers=layers,
+             rms_norm_eps=choose(rng, 1e-6, 1e-5), rope_theta=1e4, compress_rope_theta=choose(rng, 4e4, 1.6e5),
+             max_position_embeddings=1024, tie_word_embeddings=False, hidden_act="silu", bos_token_id=0, eos_token_id=1,
+             hidden_size=choose(rng, 64, 96, 160), num_attention_heads=choose(rng, 2, 4), num_key_value_heads=1,
+             head_dim=choose(rng, 32, 48), qk_rope_head_dim=choose(rng, 8, 16), q_lora_rank=choose(rng, 32, 144),
+             o_groups=choose(rng, 1, 2), o_lora_rank=choose(rng, 24, 32), sliding_window=choose(rng, 5, 16, 64),
+             index_n_heads=choose(rng, 16, 20), index_head_dim=choose(rng, 16, 24), index_topk=choose(rng, 3, 8, 100),
+             n_routed_experts=choose(rng, 5, 8), num_experts_per_tok=choose(rng, 1, 2, 3), n_shared_experts=1,
+             moe_intermediate_size=choose(rng, 32, 64), norm_topk_prob=True, routed_scaling_factor=choose(rng, 1.0, 1.5),
+             scoring_func="sqrtsoftplus", swiglu_limit=choose(rng, 1.0, 7.0), hc_mult=choose(rng, 2, 4), hc_eps=1e-6,
+             hc_sinkhorn_iters=choose(rng, 3, 20), num_nextn_predict_layers=choose(rng, 0, 1),
+             rope_scaling={"type": "yarn", "factor": choose(rng, 4, 16), "beta_fast": 32, "beta_slow": 1,
+                           "original_max_position_embeddings": choose(rng, 64, 128)})
+    if rng.random() < 0.5:
+        c["compress_ratios"] = [choose(rng, 0, 4, 128) for _ in range(layers + c["num_nextn_predict_layers"])]
+        c["num_hash_layers"] = choose(rng, 0, 1)
+    else:
+        kinds = ("sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention")
+        c["layer_types"] = [choose(rng, *kinds) for _ in range(layers)]
+        c["compress_rates"] = {kinds[1]: 4, kinds[2]: choose(rng, 8, 16, 24)}
+        c["mlp_layer_types"] = [choose(rng, "hash_moe", "moe") for _ in range(layers)]
+    return c
+
+
+def write_streams(w, c, prefix, outputs, scales):
+    w.put(prefix + "_fn", 0.05 * w.rng.standard_normal((outputs, c["hc_mult"] * c["hidden_size"])), f32=True)
+    w.vector(prefix + "_base", outputs, 0, f32=True)
+    w.vector(prefix + "_scale", scales, 0.5, f32=True)
+
+
+def write_compressor(w, c, p, rate, entry):
+    width = 2 * entry if rate == 4 else entry
+    w.matrix(p + "wkv.weight", width, c["hidden_size"], quantised=False)
+    w.matrix(p + "wgate.weight", width, c["hidden_size"], quantised=False)
+    w.put(p + "ape", w.rng.standard_normal((rate, width)), f32=True)
+    w.vector(p + "norm.weight", entry)
+
+
+def write_v4_block(w, c, p, rate, hashed):
+    hidden, heads, d = c["hidden_size"], c["num_attention_heads"], c["head_dim"]
+    a, f = p + "attn.", p + "ffn."
+    for site in ("attn", "ffn"):
+        w.vector(f"{p}{site}_norm.weight", hidden)
+        write_streams(w, c, f"{p}hc_{site}", (2 + c["hc_mult"]) * c["hc_mult"], 3)
+    w.v4_matrix(a + "wq_a", c["q_lora_rank"], hidden)
+    w.vector(a + "q_norm.weight", c["q_lora_rank"])
+    w.v4_matrix(a + "wq_b", heads * d, c["q_lora_rank"])
+    w.v4_matrix(a + "wkv", d, hidden)
+    w.vector(a + "kv_norm.weight", d)
+    w.v4_matrix(a + "wo_a", c["o_groups"] * c["o_lora_rank"], heads * d // c["o_groups"])
+    w.v4_matrix(a + "wo_b", hidden, c["o_groups"] * c["o_lora_rank"])
+    w.vector(a + "attn_sink", heads, 0.5, f32=True)
+    if rate:
+        write_compressor(w, c, a + "compressor.", rate, d)
+    if rate == 4:
+        w.v4_matrix(a + "indexer.wq_b", c["index_n_heads"] * c["index_head_dim"], c["q_lora_rank"])
+        w.matrix(a + "indexer.weights_proj.weight", c["index_n_heads"], hidden, quantised=False)
+        write_compressor(w, c, a + "indexer.compressor.", 4, c["index_head_dim"])
+    w.matrix(f + "gate.weight", c["n_routed_experts"], hidden, quantised=False)
+    if hashed:
+        table = np.stack([w.rng.permutation(c["n_routed_experts"])[:c["num_experts_per_tok"]]
+                          for _ in range(c["vocab_size"])]).astype("<i8")
+        w.tensors[f + "gate.tid2eid"] = ("I64", table.shape, table.tobytes())
+    else:
+        w.vector(f + "gate.bias", c["n_routed_experts"], 0, f32=True)
+    for e in range(c["n_routed_experts"]):
+        for name, rows, cols in (("w1", c["moe_intermediate_size"], hidden), ("w3", c["moe_intermediate_size"], hidden),
+                                 ("w2", hidden, c["moe_intermediate_size"])):
+            w.expert_matrix(f"{f}experts.{e}.{name}", rows, cols)
+    for name, rows, cols in (("w1", c["moe_intermediate_size"], hidden), ("w3", c["moe_intermediate_size"], hidden),
+                             ("w2", hidden, c["moe_intermediate_size"])):
+        w.v4_matrix(f"{f}shared_experts.{name}", rows, cols)
+
+
+def v4_model(rng, mode):
+    c = v4_config(rng)
+    w = Writer(rng, mode)
+    w.matrix("embed.weight", c["vocab_size"], c["hidden_size"], 1.0, quantised=False)
+    w.matrix("head.weight", c["vocab_size"], c["hidden_size"], quantised=False)
+    w.vector("norm.weight", c["hidden_size"])
+    write_streams(w, c, "hc_head", c["hc_mult"], 1)
+    kinds, hashed = v4_types(c)
+    for i, (_, rate) in enumerate(kinds):
+        write_v4_block(w, c, f"layers.{i}.", rate, hashed[i])
+    if c["num_nextn_predict_layers"]:
+        for name in ("e_proj", "h_proj"):
+            w.v4_matrix("mtp.0." + name, c["hidden_size"], c["hidden_size"])
+        for name in ("enorm", "hnorm", "norm"):
+            w.vector(f"mtp.0.{name}.weight", c["hidden_size"])
+        write_v4_block(w, c, "mtp.0.", 0, False)
+        write_streams(w, c, "mtp.0.hc_head", c["hc_mult"], 1)
+    if mode == "fp4":
+        c["expert_dtype"] = "fp4"
+        c["quantization_config"] = {"quant_method": "fp8", "fmt": "e4m3", "scale_fmt": "ue8m0",
+                                    "weight_block_size": [128, 128]}
+    return c, w
+
+
+def write_random_model(rng, folder, model_types):
+    """Writes config.json and model.safetensors of one of the types; returns (model_type, storage, config)."""
+    model_type = choose(rng, *model_types)
     deep = model_type.startswith("deepseek")
-    mode = choose(rng, "f32", "f16", "bf16", "fp8" if deep else "bf16")
-    c, w = (mixture_model if deep else dense_model)(rng, model_type, mode)
+    if model_type == "deepseek_v4":
+        mode = choose(rng, "f32", "bf16", "fp4")
+        c, w = v4_model(rng, mode)
+    else:
+        mode = choose(rng, "f32", "f16", "bf16", "fp8" if deep else "bf16")
+        c, w = (mixture_model if deep else dense_model)(rng, model_type, mode)
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(c, f)
     w.save(os.path.join(folder, "model.safetensors"))

@@ -23,7 +23,7 @@
 namespace fathom {
 
 inline constexpr int64_t kDefaultPageTokens = 64;
-inline constexpr int64_t kWindowPageTokens = 32;
+inline constexpr int64_t kWindowPageTokens = 16;
 
 // Memory that outlives this process, for another one to go on with.
 struct SharedKvMemory {

@@ -4,7 +4,8 @@ fixture, while the active worker is killed (-9) every 2 to 5 s, at least 50 time
 must be that of an undisturbed run, and the pause p99 must be at most 1.5 s. The same on SmolLM2
 (scripts/fetch_smollm2.sh) with prompts of 1,024 tokens and 256 tokens out: at most 3 s.
 
---only NAME: nano, v3 or smollm2 alone. --stop: SIGSTOP instead of SIGKILL (p99 may be 4 s more). --quick: 8 streams of 300 tokens, 3 kills, nano alone.
+--only NAME: nano, v3, smollm2, v32 or v4 alone (the last two only so: sparse attention, window pages). --stop:
+SIGSTOP instead of SIGKILL (p99 may be 4 s more). --quick: 8 streams of 300 tokens, 3 kills, nano alone.
 """
 import asyncio
 import os
@@ -16,7 +17,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fixtures import NANO, QUICK, smollm2  # noqa: E402
-from serving import Server, percentile, stream, v3_with_text  # noqa: E402
+from serving import Server, percentile, stream, fixture_with_text  # noqa: E402
 
 STOP = "--stop" in sys.argv[1:]
 ONLY = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else "nano" if QUICK else None
@@ -102,8 +103,11 @@ def measure(case):
 
 with tempfile.TemporaryDirectory() as folder:
     cases = {"nano": lambda: Case("nano", NANO),
-             "v3": lambda: Case("random V3", v3_with_text(folder)),
+             "v3": lambda: Case("random V3", fixture_with_text(folder)),
+             "v32": lambda: Case("random V3.2", fixture_with_text(folder, "deepseek_v32")),
+             "v4": lambda: Case("random V4", fixture_with_text(folder, "deepseek_v4")),
              "smollm2": lambda: Case("SmolLM2", smollm2(), prompt_tokens=1024, tokens=256, limit_s=3)}
-    held = [measure(make()) for key, make in cases.items() if ONLY in (None, key)]
+    wanted = [ONLY] if ONLY else ["nano", "v3", "smollm2"]
+    held = [measure(make()) for key, make in cases.items() if key in wanted]
 print(f"{'SIGSTOP' if STOP else 'kill -9'}: {'holds' if all(held) else 'does not hold'}")
 sys.exit(0 if all(held) else 1)

@@ -17,7 +17,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fixtures import NANO, QUICK  # noqa: E402
-from serving import Server, v3_with_text  # noqa: E402
+from serving import Server, fixture_with_text  # noqa: E402
 
 ROUNDS, QUESTIONS = (2, 12) if QUICK else (15, 40)
 PROMPTS, TOKENS = (8, 60) if QUICK else (40, 200)
@@ -101,7 +101,7 @@ def choices(server, temperature, at_once):
 
 def measure_same(folder):
     """Answers of the random V3 fixture with and without drafts."""
-    held, model = True, v3_with_text(folder)
+    held, model = True, fixture_with_text(folder)
     with Server(model, *FLAGS) as drafting, Server(model, *FLAGS, "--speculate", 0) as plain:
         for temperature in (0, 1):
             expected = choices(plain, temperature, 1)

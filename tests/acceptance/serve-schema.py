@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from fixtures import DATA, NANO, QUICK, ROOT  # noqa: E402
 from json_schemas import Schemas  # noqa: E402
-from serving import Server, stream, v3_with_text  # noqa: E402
+from serving import Server, stream, fixture_with_text  # noqa: E402
 
 PACKAGES = ["jsonschema==4.26.0", "rfc3339-validator==0.1.4"]  # the latter checks date-time and time
 TOOLS = os.path.join(ROOT, "build/tools/jsonschema")
@@ -46,7 +46,7 @@ def in_tools_python():
 
 def v3_with_chat(folder):
     """The random V3 fixture with a tokenizer and the published chat template."""
-    v3_with_text(folder)
+    fixture_with_text(folder)
     with open(os.path.join(DATA, "chat_templates/deepseek_v3.jinja"), encoding="utf-8") as f:
         template = f.read()
     with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as f:

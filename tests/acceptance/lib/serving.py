@@ -10,14 +10,14 @@ import time
 from fixtures import DATA, FATHOM, NANO
 
 
-def byte_tokenizer(path):
-    """A tokenizer.json of 512 tokens: the 256 bytes, and the pairs of the letters a to p."""
+def byte_tokenizer(path, tokens=512):
+    """A tokenizer.json of up to 512 tokens: the 256 bytes, and pairs of the letters a to p."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in printable]
     signs = {**{b: chr(b) for b in printable}, **{b: chr(256 + i) for i, b in enumerate(others)}}
     vocab = {signs[b]: b for b in range(256)}
     letters = "abcdefghijklmnop"
-    merges = [f"{x} {y}" for x in letters for y in letters]
+    merges = [f"{x} {y}" for x in letters for y in letters][:tokens - 256]
     vocab.update({m.replace(" ", ""): 256 + i for i, m in enumerate(merges)})
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     with open(path, "w", encoding="utf-8") as f:
@@ -26,12 +26,13 @@ def byte_tokenizer(path):
                    "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": vocab, "merges": merges}}, f)
 
 
-def v3_with_text(folder):
-    """The random V3 fixture with a tokenizer for its 512 ids, as a model directory in `folder`."""
-    source = os.path.join(DATA, "deepseek_v3")
-    for name in os.listdir(source):
-        os.symlink(os.path.join(source, name), os.path.join(folder, name))
-    byte_tokenizer(os.path.join(folder, "tokenizer.json"))
+def fixture_with_text(folder, name="deepseek_v3"):
+    """A random fixture with a tokenizer for its ids, as a model directory in `folder`."""
+    source = os.path.join(DATA, name)
+    for file in os.listdir(source):
+        os.symlink(os.path.join(source, file), os.path.join(folder, file))
+    with open(os.path.join(source, "config.json"), encoding="utf-8") as f:
+        byte_tokenizer(os.path.join(folder, "tokenizer.json"), json.load(f)["vocab_size"])
     return folder
 
 

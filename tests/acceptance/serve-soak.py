@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+LIB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
+sys.path.insert(0, LIB)
 from fixtures import FATHOM, QUICK  # noqa: E402
 from serving import Server, nano_with_tools  # noqa: E402
 
@@ -170,7 +171,9 @@ duration = 15 if QUICK else 1200 if built_with == "thread" else 3600
 with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as reports:
     for name in ("ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"):
         os.environ[name] = f"{os.environ.get(name, '')}:log_path={reports}/report:detect_leaks=1"
-    flags = ["--model-id", "m", "--standby", 1, "--log-level", "error"]
+    os.environ["TSAN_OPTIONS"] += f":suppressions={LIB}/tsan.supp"
+    # A cache that is all in use long before memory is compared.
+    flags = ["--model-id", "m", "--standby", 1, "--log-level", "error", "--cache-tokens", 8192]
     with Server(nano_with_tools(folder), *flags, binary=binary) as running:
         counted, failed, seen, killed = asyncio.run(traffic(running, duration))
         deadline = time.monotonic() + 60

@@ -69,6 +69,7 @@ class GgufValue {
   std::optional<std::string_view> string() const;  // any bytes, not only UTF-8
   // nullopt if the value is no array of such elements.
   std::optional<std::vector<int64_t>> integers() const;
+  std::optional<std::vector<float>> floats() const;
   std::optional<std::vector<std::string_view>> strings() const;
 
   // A short printable form for messages; valid UTF-8.
@@ -102,7 +103,7 @@ class GgufMetadata {
   Result<int64_t> integer(std::string_view key, int64_t min, int64_t max) const;
   Result<int64_t> integer_or(std::string_view key, int64_t fallback, int64_t min,
                              int64_t max) const;
-  // Finite numbers within [min, max].
+  // Finite numbers within [min, max]. A list of equal float32 numbers is one.
   Result<double> number(std::string_view key, double min, double max) const;
   Result<double> number_or(std::string_view key, double fallback, double min, double max) const;
   Result<bool> boolean_or(std::string_view key, bool fallback) const;

@@ -66,6 +66,8 @@ Status read_common(Source& s) {
       {"context_length", "max_position_embeddings", limits::kMaxContextTokens},
   };
   for (const auto& field : kIntegers) {
+    // deepseek4 has no dense layers, and no width of one.
+    if (field.huggingface == "intermediate_size" && s.architecture == "deepseek4") continue;
     FATHOM_TRY(const int64_t value, s.integer(field.gguf, 1, field.max));
     s.config[field.huggingface] = value;
   }
@@ -254,6 +256,68 @@ Status read_mixture(Source& s) {
   return {};
 }
 
+// The indexer of deepseek32 and deepseek4.
+Status read_indexer(Source& s) {
+  FATHOM_TRY(s.config["index_n_heads"],
+             s.integer("attention.indexer.head_count", 1, limits::kMaxHeads));
+  FATHOM_TRY(s.config["index_head_dim"],
+             s.integer("attention.indexer.key_length", 1, limits::kMaxHiddenSize));
+  FATHOM_TRY(s.config["index_topk"],
+             s.integer("attention.indexer.top_k", 1, limits::kMaxContextTokens));
+  return {};
+}
+
+// One number a layer.
+Status read_compress_ratios(Source& s) {
+  const GgufValue* value = s.metadata.find(s.key("attention.compress_ratios"));
+  const auto ratios = value == nullptr ? std::nullopt : value->integers();
+  if (!ratios || static_cast<int64_t>(ratios->size()) > 2 * limits::kMaxLayers)
+    return s.bad("attention.compress_ratios", "a list of integers, one a layer");
+  s.config["compress_ratios"] = *ratios;
+  return {};
+}
+
+// MTP blocks come in files of their own (…-mtp.gguf), which are no models by themselves.
+Status read_deepseek4(Source& s) {
+  constexpr int64_t kMax = limits::kMaxHiddenSize;
+  s.config["model_type"] = "deepseek_v4";
+  s.config["tie_word_embeddings"] = !s.weights.has("head.weight");
+  s.config["num_key_value_heads"] = 1;
+  const struct {
+    std::string_view gguf, huggingface;
+    int64_t max;
+  } kIntegers[] = {
+      {"attention.key_length", "head_dim", kMax},
+      {"rope.dimension_count", "qk_rope_head_dim", kMax},
+      {"attention.q_lora_rank", "q_lora_rank", kMax},
+      {"attention.sliding_window", "sliding_window", limits::kMaxContextTokens},
+      {"attention.output_group_count", "o_groups", limits::kMaxHeads},
+      {"attention.output_lora_rank", "o_lora_rank", kMax},
+      {"expert_count", "n_routed_experts", limits::kMaxExperts},
+      {"expert_used_count", "num_experts_per_tok", limits::kMaxExperts},
+      {"expert_feed_forward_length", "moe_intermediate_size", kMax},
+      {"hyper_connection.count", "hc_mult", 64},
+      {"hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters", 1000},
+  };
+  for (const auto& field : kIntegers) {
+    FATHOM_TRY(const int64_t value, s.integer(field.gguf, 1, field.max));
+    s.config[field.huggingface] = value;
+  }
+  FATHOM_TRY(s.config["n_shared_experts"], s.integer_or("expert_shared_count", 1, 0, 1024));
+  FATHOM_TRY(s.config["num_hash_layers"],
+             s.integer_or("hash_layer_count", 0, 0, limits::kMaxLayers));
+  FATHOM_TRY(s.config["routed_scaling_factor"], s.number_or("expert_weights_scale", 1, 0, 1e6));
+  FATHOM_TRY(s.config["norm_topk_prob"],
+             s.metadata.boolean_or(s.key("expert_weights_norm"), false));
+  FATHOM_TRY(s.config["hc_eps"], s.number_or("hyper_connection.epsilon", 1e-6, 0, 1));
+  FATHOM_TRY(s.config["compress_rope_theta"],
+             s.number_or("attention.compress_rope_freq_base", 160000, 1, 1e12));
+  s.config["scoring_func"] = "sqrtsoftplus";
+  FATHOM_TRY(s.config["swiglu_limit"], s.number_or("swiglu_clamp_exp", 0, 0, 1e6));
+  FATHOM_TRY_STATUS(read_compress_ratios(s));
+  return read_indexer(s);
+}
+
 Status read_deepseek2(Source& s) {
   s.config["num_key_value_heads"] = s.config["num_attention_heads"];
   FATHOM_TRY(const int64_t q_rank,
@@ -288,13 +352,22 @@ Result<json> config_from_gguf(const GgufMetadata& metadata, const WeightSource& 
   Source s{metadata, weights, std::move(architecture)};
   const bool gqa =
       s.architecture == "llama" || s.architecture == "qwen2" || s.architecture == "qwen3";
-  if (!gqa && s.architecture != "deepseek2")
-    return metadata.bad("general.architecture", "llama, qwen2, qwen3 or deepseek2");
+  const bool v32 = s.architecture == "deepseek32", v4 = s.architecture == "deepseek4";
+  if (!gqa && !v32 && !v4 && s.architecture != "deepseek2") {
+    return metadata.bad("general.architecture",
+                        "llama, qwen2, qwen3, deepseek2, deepseek32 or deepseek4");
+  }
   FATHOM_TRY_STATUS(read_common(s));
   FATHOM_TRY_STATUS(read_rope_scaling(s));
   if (gqa) {
     s.config["model_type"] = s.architecture;
     FATHOM_TRY_STATUS(read_gqa(s));
+  } else if (v4) {
+    FATHOM_TRY_STATUS(read_deepseek4(s));
+  } else if (v32) {
+    FATHOM_TRY_STATUS(read_deepseek2(s));
+    s.config["model_type"] = "deepseek_v32";
+    FATHOM_TRY_STATUS(read_indexer(s));
   } else {
     FATHOM_TRY_STATUS(read_deepseek2(s));
   }

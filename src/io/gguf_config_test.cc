@@ -52,8 +52,8 @@ class GgufConfig : public ::testing::Test {
     set("attention.layer_norm_rms_epsilon", 1e-6f);
     set("vocab_size", 512u);
   }
-  void begin_deepseek2() {
-    begin("deepseek2");
+  void begin_deepseek2(const std::string& architecture = "deepseek2") {
+    begin(architecture);
     set("attention.kv_lora_rank", 32u);
     set("attention.key_length", 40u);
     set("attention.value_length", 32u);
@@ -138,7 +138,8 @@ TEST_F(GgufConfig, WhatFathomDoesNotHave) {
   begin("gemma");
   EXPECT_THAT(refusal(), AllOf(StartsWith(dir_.file("m.gguf")),
                                HasSubstr("general.architecture is \"gemma\", expected llama, "
-                                         "qwen2, qwen3 or deepseek2")));
+                                         "qwen2, qwen3, deepseek2, deepseek32 or "
+                                         "deepseek4")));
   begin("llama");
   put("general.type", "adapter");
   EXPECT_THAT(refusal(), HasSubstr("general.type is \"adapter\", expected \"model\""));
@@ -407,6 +408,80 @@ TEST_F(GgufVocabTest, WholeModels) {
   dir_.write("config.json", "{}");
   EXPECT_THAT(open_model_files(dir_.path()).error().message, HasSubstr("config.json: model_type"))
       << "a configuration says that the directory is of the other kind";
+}
+
+TEST_F(GgufConfig, Deepseek32HasAnIndexer) {
+  begin_deepseek2("deepseek32");
+  set("expert_gating_func", 2u);
+  EXPECT_THAT(refusal(), HasSubstr("deepseek32.attention.indexer.head_count"));
+  set("attention.indexer.head_count", 16u);
+  set("attention.indexer.key_length", 32u);
+  set("attention.indexer.top_k", 2048u);
+  const json config = read().value();
+  EXPECT_EQ(config["model_type"], "deepseek_v32");
+  EXPECT_EQ(config["scoring_func"], "sigmoid");
+  EXPECT_EQ(config["index_n_heads"], 16);
+  EXPECT_EQ(config["index_head_dim"], 32);
+  EXPECT_EQ(config["index_topk"], 2048);
+  EXPECT_EQ(huggingface_name("blk.3.indexer.k_norm.bias"),
+            "model.layers.3.self_attn.indexer.k_norm.bias");
+  EXPECT_EQ(huggingface_name("blk.3.indexer.proj.weight"),
+            "model.layers.3.self_attn.indexer.weights_proj.weight");
+}
+
+TEST_F(GgufConfig, Deepseek4) {
+  begin("deepseek4");
+  unset("feed_forward_length");
+  set("attention.key_length", 32u);
+  set("attention.q_lora_rank", 24u);
+  set("attention.sliding_window", 128u);
+  set("attention.output_group_count", 2u);
+  set("attention.output_lora_rank", 16u);
+  set("attention.compress_rope_freq_base", 40000.0f);
+  set("attention.indexer.head_count", 16u);
+  set("attention.indexer.key_length", 16u);
+  set("attention.indexer.top_k", 8u);
+  set("rope.dimension_count", 8u);
+  set("expert_count", 16u);
+  set("expert_used_count", 4u);
+  set("expert_feed_forward_length", 20u);
+  set("expert_weights_norm", true);
+  set("hyper_connection.count", 4u);
+  set("hyper_connection.sinkhorn_iterations", 20u);
+  set("hash_layer_count", 1u);
+  EXPECT_THAT(refusal(), HasSubstr("deepseek4.attention.compress_ratios"));
+  set("attention.compress_ratios", std::vector<int32_t>{0, 4, 128, 4});
+  set("swiglu_clamp_exp", std::vector<float>{7, 7, 6, 7});
+  EXPECT_THAT(refusal(), HasSubstr("expected one number, or a list of equal ones"));
+  set("swiglu_clamp_exp", std::vector<float>{7, 7, 7, 7});
+  const json config = read().value();
+  EXPECT_EQ(config["model_type"], "deepseek_v4");
+  EXPECT_EQ(config["compress_ratios"], json({0, 4, 128, 4}));
+  EXPECT_EQ(config["compress_rope_theta"], 40000.0);
+  EXPECT_EQ(config["head_dim"], 32);
+  EXPECT_EQ(config["swiglu_limit"], 7.0);
+  EXPECT_EQ(config["num_hash_layers"], 1);
+  EXPECT_EQ(config["hc_mult"], 4);
+  EXPECT_FALSE(config.contains("intermediate_size"));
+}
+
+TEST_F(GgufConfig, NamesOfDeepseek4) {
+  for (const auto& [gguf, own] : std::vector<std::pair<std::string, std::string>>{
+           {"token_embd.weight", "embed.weight"},
+           {"output_hc_fn.weight", "hc_head_fn"},
+           {"blk.12.attn_sinks.weight", "layers.12.attn.attn_sink"},
+           {"blk.0.attn_compressor_ape.weight", "layers.0.attn.compressor.ape"},
+           {"blk.0.indexer.attn_q_b.weight", "layers.0.attn.indexer.wq_b.weight"},
+           {"blk.0.exp_probs_b.bias", "layers.0.ffn.gate.bias"},
+           {"blk.0.ffn_gate_tid2eid.weight", "layers.0.ffn.gate.tid2eid"},
+           {"blk.7.ffn_up_shexp.weight", "layers.7.ffn.shared_experts.w3.weight"},
+           {"blk.7.something.weight", "blk.7.something.weight"}})
+    EXPECT_EQ(deepseek_v4_name(gguf), own);
+  begin("deepseek4");
+  add_tensor(f32_tensor("blk.1.ffn_down_exps.weight", {2, 3, 4}));
+  EXPECT_THAT(refusal(), HasSubstr("deepseek4."));
+  ASSERT_NE(weights_->find("layers.1.ffn.experts.1.w2.weight"), nullptr);
+  EXPECT_THAT(weights_->find("layers.1.ffn.experts.1.w2.weight")->shape, ElementsAre(3, 2));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // GGUF values and their typed getters. The bytes were checked by parse_gguf (gguf.cc): a value's
 // span holds what its type says.
+#include <algorithm>
 #include <fmt/format.h>
 
 #include <array>
@@ -108,6 +109,15 @@ std::optional<std::vector<int64_t>> GgufValue::integers() const {
   return out;
 }
 
+std::optional<std::vector<float>> GgufValue::floats() const {
+  if (type_ != GgufType::kArray || element_type_ != GgufType::kF32) return std::nullopt;
+  std::vector<float> out;
+  out.reserve(count_);
+  for (uint64_t i = 0; i < count_; ++i)
+    out.push_back(load<float>(data_.data() + i * sizeof(float)));
+  return out;
+}
+
 std::optional<std::vector<std::string_view>> GgufValue::strings() const {
   if (type_ != GgufType::kArray || element_type_ != GgufType::kString) return std::nullopt;
   std::vector<std::string_view> out;
@@ -174,7 +184,13 @@ Result<int64_t> GgufMetadata::integer_or(std::string_view key, int64_t fallback,
 
 Result<double> GgufMetadata::number(std::string_view key, double min, double max) const {
   const GgufValue* value = find(key);
-  const auto x = value == nullptr ? std::nullopt : value->number();
+  auto x = value == nullptr ? std::nullopt : value->number();
+  if (const auto list = value == nullptr ? std::nullopt : value->floats()) {
+    const auto same = [&](float other) { return other == list->front(); };
+    if (list->empty() || !std::all_of(list->begin(), list->end(), same))
+      return bad(key, "one number, or a list of equal ones");
+    x = list->front();
+  }
   if (!x || !(*x >= min && *x <= max))
     return bad(key, fmt::format("a number from {} to {}", min, max));
   return *x;

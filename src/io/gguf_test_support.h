@@ -52,6 +52,12 @@ inline std::string bytes_of_i32s(const std::vector<int32_t>& list) {
   for (const int32_t i : list) out.number(i);
   return out.bytes;
 }
+inline std::string bytes_of_f32s(const std::vector<float>& list) {
+  GgufBytes out;
+  out.type(GgufType::kF32).u64(list.size());
+  for (const float v : list) out.number(v);
+  return out.bytes;
+}
 
 struct GgufTestKey {
   std::string name;
@@ -80,6 +86,9 @@ inline GgufTestKey key(std::string name, const std::vector<std::string>& list) {
 }
 inline GgufTestKey key(std::string name, const std::vector<int32_t>& list) {
   return {std::move(name), GgufType::kArray, bytes_of_i32s(list)};
+}
+inline GgufTestKey key(std::string name, const std::vector<float>& list) {
+  return {std::move(name), GgufType::kArray, bytes_of_f32s(list)};
 }
 
 struct GgufTestTensor {

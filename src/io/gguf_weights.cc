@@ -18,7 +18,7 @@ constexpr std::array<NamePair, 3> kTopNames = {{
 }};
 
 // Behind "blk.N." and "model.layers.N.", without ".weight" or ".bias".
-constexpr std::array<NamePair, 29> kLayerNames = {{
+constexpr std::array<NamePair, 33> kLayerNames = {{
     {"attn_norm", "input_layernorm"},
     {"ffn_norm", "post_attention_layernorm"},
     {"attn_q", "self_attn.q_proj"},
@@ -35,6 +35,10 @@ constexpr std::array<NamePair, 29> kLayerNames = {{
     {"attn_kv_b", "self_attn.kv_b_proj"},
     {"attn_k_b", "self_attn.k_b_proj"},
     {"attn_v_b", "self_attn.v_b_proj"},
+    {"indexer.attn_q_b", "self_attn.indexer.wq_b"},
+    {"indexer.attn_k", "self_attn.indexer.wk"},
+    {"indexer.k_norm", "self_attn.indexer.k_norm"},
+    {"indexer.proj", "self_attn.indexer.weights_proj"},
     {"ffn_gate", "mlp.gate_proj"},
     {"ffn_up", "mlp.up_proj"},
     {"ffn_down", "mlp.down_proj"},
@@ -48,6 +52,54 @@ constexpr std::array<NamePair, 29> kLayerNames = {{
     {"nextn.embed_tokens", "embed_tokens"},
     {"nextn.shared_head_norm", "shared_head.norm"},
     {"nextn.shared_head_head", "shared_head.head"},
+}};
+
+// deepseek4's, whose checkpoints have names of their own. Whole names, for some have no suffix.
+constexpr std::array<NamePair, 6> kV4TopNames = {{
+    {"token_embd.weight", "embed.weight"},
+    {"output_norm.weight", "norm.weight"},
+    {"output.weight", "head.weight"},
+    {"output_hc_fn.weight", "hc_head_fn"},
+    {"output_hc_base.weight", "hc_head_base"},
+    {"output_hc_scale.weight", "hc_head_scale"},
+}};
+// Behind "blk.N." and "layers.N.".
+constexpr std::array<NamePair, 35> kV4LayerNames = {{
+    {"attn_norm.weight", "attn_norm.weight"},
+    {"ffn_norm.weight", "ffn_norm.weight"},
+    {"attn_sinks.weight", "attn.attn_sink"},
+    {"attn_q_a.weight", "attn.wq_a.weight"},
+    {"attn_q_b.weight", "attn.wq_b.weight"},
+    {"attn_q_a_norm.weight", "attn.q_norm.weight"},
+    {"attn_kv.weight", "attn.wkv.weight"},
+    {"attn_kv_a_norm.weight", "attn.kv_norm.weight"},
+    {"attn_output_a.weight", "attn.wo_a.weight"},
+    {"attn_output_b.weight", "attn.wo_b.weight"},
+    {"attn_compressor_kv.weight", "attn.compressor.wkv.weight"},
+    {"attn_compressor_gate.weight", "attn.compressor.wgate.weight"},
+    {"attn_compressor_ape.weight", "attn.compressor.ape"},
+    {"attn_compressor_norm.weight", "attn.compressor.norm.weight"},
+    {"indexer.attn_q_b.weight", "attn.indexer.wq_b.weight"},
+    {"indexer.proj.weight", "attn.indexer.weights_proj.weight"},
+    {"indexer_compressor_kv.weight", "attn.indexer.compressor.wkv.weight"},
+    {"indexer_compressor_gate.weight", "attn.indexer.compressor.wgate.weight"},
+    {"indexer_compressor_ape.weight", "attn.indexer.compressor.ape"},
+    {"indexer_compressor_norm.weight", "attn.indexer.compressor.norm.weight"},
+    {"hc_attn_fn.weight", "hc_attn_fn"},
+    {"hc_attn_base.weight", "hc_attn_base"},
+    {"hc_attn_scale.weight", "hc_attn_scale"},
+    {"hc_ffn_fn.weight", "hc_ffn_fn"},
+    {"hc_ffn_base.weight", "hc_ffn_base"},
+    {"hc_ffn_scale.weight", "hc_ffn_scale"},
+    {"ffn_gate_inp.weight", "ffn.gate.weight"},
+    {"exp_probs_b.bias", "ffn.gate.bias"},
+    {"ffn_gate_tid2eid.weight", "ffn.gate.tid2eid"},
+    {"ffn_gate_shexp.weight", "ffn.shared_experts.w1.weight"},
+    {"ffn_up_shexp.weight", "ffn.shared_experts.w3.weight"},
+    {"ffn_down_shexp.weight", "ffn.shared_experts.w2.weight"},
+    {"nextn.enorm.weight", "nextn.enorm.weight"},
+    {"nextn.hnorm.weight", "nextn.hnorm.weight"},
+    {"nextn.shared_head_norm.weight", "nextn.shared_head_norm.weight"},
 }};
 
 constexpr std::string_view kCorrectionBias = "mlp.gate.e_score_correction_bias";
@@ -101,6 +153,17 @@ Error bad_shape(const std::string& name, const StoredTensor& t, std::string_view
 
 }  // namespace
 
+std::string deepseek_v4_name(std::string_view gguf_name) {
+  const NameParts parts = take_apart(gguf_name);
+  if (parts.layer.empty()) {
+    const std::string_view top = lookup(kV4TopNames, gguf_name);
+    return std::string(top.empty() ? gguf_name : top);
+  }
+  const std::string stem = fmt::format("{}{}", parts.stem, parts.suffix);
+  const std::string_view inner = lookup(kV4LayerNames, stem);
+  return inner.empty() ? std::string(gguf_name) : fmt::format("layers.{}.{}", parts.layer, inner);
+}
+
 std::string huggingface_name(std::string_view gguf_name) {
   const NameParts parts = take_apart(gguf_name);
   if (parts.layer.empty()) {
@@ -142,15 +205,18 @@ Status GgufWeights::add_experts(const std::string& layer, std::string_view kind,
   const bool fused = kind == "ffn_gate_up_exps";
   if (fused && stack.shape[1] % 2 != 0)
     return bad_shape(gguf_name, stack, "[experts, gate's rows and as many of up, columns]");
-  const std::string_view projection = kind == "ffn_gate_exps" ? "gate_proj"
-                                      : kind == "ffn_up_exps" ? "up_proj"
+  const std::string_view gate = v4_ ? "w1" : "gate_proj", up = v4_ ? "w3" : "up_proj";
+  const std::string_view projection = kind == "ffn_gate_exps" ? gate
+                                      : kind == "ffn_up_exps" ? up
+                                      : v4_                   ? "w2"
                                                               : "down_proj";
   for (int64_t e = 0; e < experts; ++e) {
     StoredTensor expert = part(stack, e, experts);
-    const std::string prefix = fmt::format("model.layers.{}.mlp.experts.{}.", layer, e);
+    const std::string prefix = v4_ ? fmt::format("layers.{}.ffn.experts.{}.", layer, e)
+                                   : fmt::format("model.layers.{}.mlp.experts.{}.", layer, e);
     if (fused) {
-      FATHOM_TRY_STATUS(insert(prefix + "gate_proj.weight", part(expert, 0, 2)));
-      FATHOM_TRY_STATUS(insert(prefix + "up_proj.weight", part(expert, 1, 2)));
+      FATHOM_TRY_STATUS(insert(fmt::format("{}{}.weight", prefix, gate), part(expert, 0, 2)));
+      FATHOM_TRY_STATUS(insert(fmt::format("{}{}.weight", prefix, up), part(expert, 1, 2)));
     } else {
       FATHOM_TRY_STATUS(insert(fmt::format("{}{}.weight", prefix, projection), expert));
     }
@@ -171,12 +237,14 @@ Status GgufWeights::add(const std::string& gguf_name, const StoredTensor& tensor
     out.shape[1] *= out.shape[0];
     out.shape.erase(out.shape.begin());
   }
-  return insert(huggingface_name(gguf_name), std::move(out));
+  return insert(v4_ ? deepseek_v4_name(gguf_name) : huggingface_name(gguf_name), std::move(out));
 }
 
 Result<std::unique_ptr<GgufWeights>> GgufWeights::create(const GgufFiles& files) {
   auto weights = std::make_unique<GgufWeights>();
   weights->description_ = files.path();
+  const auto architecture = files.metadata().string_or("general.architecture", "");
+  weights->v4_ = architecture && *architecture == "deepseek4";
   for (const auto& [name, tensor] : files.tensors()) FATHOM_TRY_STATUS(weights->add(name, tensor));
   return weights;
 }

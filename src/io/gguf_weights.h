@@ -21,6 +21,9 @@ namespace fathom {
 // that HuggingFace's models have. Stacked experts: see GgufWeights.
 std::string huggingface_name(std::string_view gguf_name);
 
+// The same for the architecture deepseek4: "layers.3.attn.wq_a.weight" for "blk.3.attn_q_a.weight".
+std::string deepseek_v4_name(std::string_view gguf_name);
+
 class GgufWeights : public WeightSource {
  public:
   // `files` must outlive the weights, which view it. Errors: stacks that are no stacks, names that
@@ -38,6 +41,7 @@ class GgufWeights : public WeightSource {
   Status add_experts(const std::string& layer, std::string_view kind, const StoredTensor& stack);
 
   std::string description_;
+  bool v4_ = false;  // the names are those of DeepSeek-V4's checkpoints
   std::map<std::string, StoredTensor, std::less<>> tensors_;
 };
 

@@ -175,6 +175,9 @@ Status check_messages(std::span<const ChatMessage> messages) {
     FATHOM_TRY_STATUS(check_text(i, "role", m.role, bytes));
     FATHOM_TRY_STATUS(check_text(i, "content", view(m.content), bytes));
     FATHOM_TRY_STATUS(check_text(i, "reasoning_content", view(m.reasoning_content), bytes));
+    FATHOM_TRY_STATUS(check_text(i, "tools", m.tools_json, bytes));
+    FATHOM_TRY_STATUS(check_text(i, "response_format", m.response_schema_json, bytes));
+    FATHOM_TRY_STATUS(check_text(i, "task", view(m.task), bytes));
     if (!m.tool_calls.has_value()) continue;
     for (const ToolCall& call : *m.tool_calls) {
       FATHOM_TRY_STATUS(check_text(i, "tool_calls", call.type, bytes));
@@ -218,6 +221,21 @@ Result<ordered_json> read_tools(const FamilyInfo& family, const std::string& too
   return tools;
 }
 
+// The answer's schema; null if there is none.
+Result<ordered_json> read_schema(const std::string& schema_json) {
+  if (schema_json.empty()) return ordered_json();
+  FATHOM_TRY(ordered_json schema,
+             parse_ordered_json(schema_json, "response_format",
+                                {.max_bytes = limits::kMaxPromptBytes,
+                                 .max_values = limits::kMaxRequestJsonValues}));
+  if (!schema.is_object()) {
+    return invalid_argument(fmt::format("response_format: the top is {}, expected a JSON schema",
+                                        json_preview(nlohmann::json(schema))));
+  }
+  // One that asks for nothing is none.
+  return schema.empty() ? ordered_json() : schema;
+}
+
 }  // namespace
 
 Result<std::vector<PromptPiece>> render_chat_pieces(ChatFamily family,
@@ -230,12 +248,7 @@ Result<std::vector<PromptPiece>> render_chat_pieces(ChatFamily family,
         fmt::format("thinking is true, but {} does not think: expected false or nothing", f.name));
   }
   FATHOM_TRY(const ordered_json tools, read_tools(f, options.tools_json));
-  ordered_json schema;
-  if (!options.response_schema_json.empty()) {
-    FATHOM_TRY(schema, parse_ordered_json(options.response_schema_json, "response_format",
-                                          {.max_bytes = limits::kMaxPromptBytes,
-                                           .max_values = limits::kMaxRequestJsonValues}));
-  }
+  FATHOM_TRY(const ordered_json schema, read_schema(options.response_schema_json));
 
   ChatMessage marked;
   if (options.continue_final_message) {

@@ -6,8 +6,8 @@
 // program; its template only serves to recognise the family (detect_chat_family).
 //
 // The encoders reproduce what transformers' apply_chat_template makes of the published templates,
-// byte for byte, including what looks odd (tests/golden/data/NOTES.md, section 8). Where a template
-// fails, they return an Error.
+// and of V3.2 and V4 what DeepSeek's published encoders make, byte for byte, including what looks
+// odd (tests/golden/data/NOTES.md, section 8). Where a template fails, they return an Error.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -56,6 +56,8 @@ struct ToolCall {
 struct ChatMessage {
   std::string role;
   std::optional<std::string> content;
+  // Of a content that was a list of parts: where in it each part but the first begins.
+  std::vector<std::size_t> part_begins;
   std::optional<std::string> reasoning_content;
   std::optional<std::vector<ToolCall>> tool_calls;
   std::string tool_call_id;
@@ -63,6 +65,13 @@ struct ChatMessage {
   bool prefix = false;          // the answer continues this assistant message (DeepSeek's beta API)
   bool content_absent = false;  // content is nullopt because there was no such field
   bool tool_calls_null = false;  // tool_calls is nullopt because the field was null
+
+  // Fields of DeepSeek's own conversations beyond OpenAI's form, for the encoders of V3.2 and V4.
+  // Files may have them (parse_messages), requests to the API may not.
+  std::string tools_json;            // of a system or developer message: "" or a list of tools
+  std::string response_schema_json;  // likewise ("response_format"): "" or a JSON schema
+  std::optional<std::string> task;   // V4: "action", "title", …: a quick task for the next answer
+  bool without_end = false;          // V4 ("wo_eos"): the assistant's message stays open
 };
 
 struct RenderOptions {
@@ -74,10 +83,12 @@ struct RenderOptions {
   bool continue_final_message = false;
   // "" or a JSON list of tools in OpenAI's form. Families without a published form refuse tools.
   std::string tools_json;
-  // "", "high" or "max" (normal_reasoning_effort): how hard to think. Only V4 has words for it.
+  // "", "high" or "max" (normal_reasoning_effort): how hard to think. Only V4 has words for it, and
+  // only while it thinks; all others ignore it, as DeepSeek's API does.
   std::string reasoning_effort;
-  // V4: leaves out the reasoning before the last user turn. Where there are tools it is kept in any
-  // case.
+  // V4, thinking and without tools, leaves out the reasoning before the last user turn and
+  // developers' messages there. False: both stay. V3.2 never prints that reasoning, and while it
+  // drops, takes no developers' messages there.
   bool drop_thinking = true;
   // "" or a JSON schema that the answer is to follow, for families that put it into the prompt
   // (V3.2, V4); others leave it to the grammar.
@@ -104,7 +115,8 @@ enum class ThinkingSupport {
 // `source`, the field, the value seen and the value expected.
 Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
                                                 std::string_view source);
-// The same of a list that is parsed already. Errors say "<path>[2].role is …".
+// The same of a list that is parsed already, without the fields beyond OpenAI's form. Errors say
+// "<path>[2].role is …".
 Result<std::vector<ChatMessage>> messages_of_json(const nlohmann::ordered_json& list,
                                                   const std::string& path);
 
@@ -125,10 +137,12 @@ std::string_view chat_family_name(ChatFamily family);
 std::span<const ChatFamily> all_chat_families();
 
 // The family of a model from tokenizer_config.json's chat_template and config.json's model_type;
-// nullopt if the template is none of those above. An empty template is recognised by nothing: base
-// models have none, and neither have V3.2 and V4, whose encoders are not Jinja. Old GGUF files of
-// chat models have none either: where `tokenizer_pre`, GGUF's name of the pre-tokenizer, is given,
-// it and model_type decide, if the two stand for one family.
+// nullopt if the template is none of those above. V3.2 and V4 are published without one, for their
+// encoders are not Jinja: without a template, model_type alone says that it is these two (and that
+// of their base models, which nobody can tell apart). Old GGUF files of chat models have none
+// either: where `tokenizer_pre`, GGUF's name of the pre-tokenizer, is given, it and model_type
+// decide, if the two stand for one family. Other base models have none and are recognised by
+// nothing.
 std::optional<ChatFamily> detect_chat_family(std::string_view chat_template,
                                              std::string_view model_type,
                                              std::string_view tokenizer_pre = "");

@@ -29,7 +29,11 @@ TEST(ParseMessages, ReadsEveryField) {
           {"role": "assistant", "reasoning_content": "r", "prefix": true, "tool_calls": [
              {"id": "i", "type": "function", "function": {"name": "f", "arguments": " {} "}},
              {"function": {"name": "g", "arguments": {"z": 1, "a": null}}}]},
-          {"role": "tool", "tool_call_id": "i", "content": "", "unknown": [1]}])",
+          {"role": "tool", "tool_call_id": "i", "content": "", "unknown": [1]},
+          {"role": "developer", "tools": [{"a": 1}], "response_format": {"b": []}, "task": "t",
+           "wo_eos": true},
+          {"role": "user", "tools": [], "response_format": false, "task": null, "wo_eos": 0,
+           "tool_calls": [{"function": {"id": "j", "name": "h", "arguments": "x"}}]}])",
       "m.json");
   ASSERT_TRUE(messages.has_value()) << messages.error().message;
   const ChatMessage& user = (*messages)[0];
@@ -48,6 +52,26 @@ TEST(ParseMessages, ReadsEveryField) {
   EXPECT_TRUE(assistant.tool_calls->at(1).arguments_is_object);
   EXPECT_EQ((*messages)[2].tool_call_id, "i");
   EXPECT_EQ((*messages)[2].content, "");
+  EXPECT_EQ(user.part_begins, std::vector<std::size_t>{1});
+  const ChatMessage& developer = (*messages)[3];
+  EXPECT_EQ(developer.tools_json, "[{\"a\": 1}]");
+  EXPECT_EQ(developer.response_schema_json, "{\"b\": []}");
+  EXPECT_EQ(developer.task, "t");
+  EXPECT_TRUE(developer.without_end);
+  const ChatMessage& plain = (*messages)[4];
+  EXPECT_EQ(plain.tools_json + plain.response_schema_json, "");
+  EXPECT_FALSE(plain.task.has_value() || plain.without_end);
+  EXPECT_EQ(plain.tool_calls->at(0).id, "j");
+}
+
+TEST(ParseMessages, OfTheApiHaveNoFieldsBeyondOpenAis) {
+  const auto list = parse_ordered_json(
+      R"([{"role": "system", "tools": 5, "response_format": {"a": 1}, "task": 7, "wo_eos": 1}])",
+      "x");
+  const auto messages = messages_of_json(*list, "messages");
+  ASSERT_TRUE(messages.has_value()) << messages.error().message;
+  EXPECT_EQ((*messages)[0].tools_json + (*messages)[0].response_schema_json, "");
+  EXPECT_FALSE((*messages)[0].task.has_value() || (*messages)[0].without_end);
 }
 
 TEST(ParseMessages, ErrorsNameFileFieldSeenAndExpected) {
@@ -108,8 +132,9 @@ TEST(ChatFamilies, NamesGoBothWays) {
   const auto unknown = chat_family_from_name("gpt\n");
   ASSERT_FALSE(unknown.has_value());
   EXPECT_THAT(unknown.error().message, HasSubstr("chat family \"gpt\\n\" is unknown"));
-  EXPECT_THAT(unknown.error().message,
-              HasSubstr("deepseek_v31_terminus, deepseek_v32, deepseek_v4, deepseek_r1_distill, qwen3"));
+  EXPECT_THAT(
+      unknown.error().message,
+      HasSubstr("deepseek_v31_terminus, deepseek_v32, deepseek_v4, deepseek_r1_distill, qwen3"));
 }
 
 TEST(ChatFamilies, AreRecognisedByThePublishedTemplates) {
@@ -165,8 +190,23 @@ TEST(ChatFamilies, AreRecognisedByTheirPhrases) {
   EXPECT_EQ(detect(""), std::nullopt);
   EXPECT_EQ(detect("{{ messages }}"), std::nullopt);
   EXPECT_EQ(detect("{{'system You are Qwen'}}" + turn), std::nullopt) << "another default";
-  EXPECT_EQ(detect("<｜DSML｜>" + calls + answer), std::nullopt) << "V3.2 and later";
+  EXPECT_EQ(detect("<｜DSML｜>" + calls + answer), std::nullopt) << "neither of the two lists";
   EXPECT_EQ(detect(joined + calls + "split('</think>')" + answer), std::nullopt);
+}
+
+// V3.2 and V4 come without a template. V3.2-Exp, of the same architecture as V3.2, has one, and so
+// have files whose makers wrote the encoders in Jinja.
+TEST(ChatFamilies, AreRecognisedByTheirArchitecture) {
+  EXPECT_EQ(detect_chat_family("", "deepseek_v32"), F::kDeepseekV32);
+  EXPECT_EQ(detect_chat_family("", "deepseek_v32", "deepseek-v3"), F::kDeepseekV32);
+  EXPECT_EQ(detect_chat_family("", "deepseek_v4"), F::kDeepseekV4);
+  EXPECT_EQ(detect_chat_family("is_only_sys<｜tool▁calls▁begin｜>{{'<｜Assistant｜></think>'}}",
+                               "deepseek_v32"),
+            F::kDeepseekV31Terminus);
+  EXPECT_EQ(detect_chat_family("<｜Assistant｜><｜DSML｜function_calls>", "deepseek_v32"),
+            F::kDeepseekV32);
+  EXPECT_EQ(detect_chat_family("'<' + dsml_token + 'tool_calls>' '｜DSML｜'", "deepseek_v4"),
+            F::kDeepseekV4);
 }
 
 // GGUF files without a template, and what other pairs of architecture and tokenizer get: nothing.

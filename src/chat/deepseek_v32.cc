@@ -2,8 +2,9 @@
 // <think> or </think>; reasoning is kept behind the last user turn alone.
 //
 // Source: the rules of DeepSeek's published encoding_dsv32.py, as
-// tests/golden/data/chat_templates/README.md retells them.
-#include <nlohmann/json.hpp>
+// tests/golden/data/chat_templates/README.md retells them. `developer`, whose messages stand in a
+// user's place, is the role of DeepSeek's search agent.
+#include <string>
 
 #include "chat/dsml.h"
 #include "chat/encoder.h"
@@ -11,39 +12,42 @@
 namespace fathom::chat {
 namespace {
 
-void write_tools(const nlohmann::ordered_json& tools, PromptBuilder& out) {
-  out.markup(
-      "\n\n## Tools\n\nYou have access to a set of tools you can use to answer the user's "
-      "question.\n"
-      "You can invoke functions by writing a \"<｜DSML｜function_calls>\" block like the following "
-      "as "
-      "part of your reply to the user:\n"
-      "<｜DSML｜function_calls>\n"
-      "<｜DSML｜invoke name=\"$FUNCTION_NAME\">\n"
-      "<｜DSML｜parameter name=\"$PARAMETER_NAME\" "
-      "string=\"true|false\">$PARAMETER_VALUE</｜DSML｜parameter>\n"
-      "...\n"
-      "</｜DSML｜invoke>\n"
-      "<｜DSML｜invoke name=\"$FUNCTION_NAME2\">\n"
-      "...\n"
-      "</｜DSML｜invoke>\n"
-      "</｜DSML｜function_calls>\n\n"
-      "String and scalar parameters should be specified as is without any escaping or quotes, "
-      "while "
-      "lists and objects should use JSON format. The \"string\" attribute should be set to "
-      "\"true\" "
-      "for string type parameters and \"false\" for other types (numbers, booleans, arrays, "
-      "objects).\n\n"
-      "If the thinking_mode is enabled, then after function results you should strongly consider "
-      "outputting a thinking block. Here is an example:\n\n"
-      "<｜DSML｜function_calls>\n...\n</｜DSML｜function_calls>\n\n"
-      "<function_results>\n...\n</function_results>\n\n"
-      "<think>...thinking about results</think>\n\n"
-      "Here are the functions available in JSONSchema format:\n"
-      "<functions>\n");
-  write_dsml_schemas(tools, out);
-  out.markup("\n</functions>\n");
-}
+constexpr DsmlForm kForm = {
+    .calls_begin = kDsmlCallsBeginV32,
+    .calls_end = kDsmlCallsEndV32,
+    .before_tools = R"(## Tools
+
+You have access to a set of tools you can use to answer the user's question.
+You can invoke functions by writing a "<｜DSML｜function_calls>" block like the following as part of your reply to the user:
+<｜DSML｜function_calls>
+<｜DSML｜invoke name="$FUNCTION_NAME">
+<｜DSML｜parameter name="$PARAMETER_NAME" string="true|false">$PARAMETER_VALUE</｜DSML｜parameter>
+...
+</｜DSML｜invoke>
+<｜DSML｜invoke name="$FUNCTION_NAME2">
+...
+</｜DSML｜invoke>
+</｜DSML｜function_calls>
+
+String and scalar parameters should be specified as is without any escaping or quotes, while lists and objects should use JSON format. The "string" attribute should be set to "true" for string type parameters and "false" for other types (numbers, booleans, arrays, objects).
+
+If the thinking_mode is enabled, then after function results you should strongly consider outputting a thinking block. Here is an example:
+
+<｜DSML｜function_calls>
+...
+</｜DSML｜function_calls>
+
+<function_results>
+...
+</function_results>
+
+<think>...thinking about results</think>
+
+Here are the functions available in JSONSchema format:
+<functions>
+)",
+    .after_tools = "\n</functions>\n",
+};
 
 class Encoder {
  public:
@@ -54,99 +58,97 @@ class Encoder {
   }
 
   Status run() {
+    if (thinking_ && c_.drops_thinking()) FATHOM_TRY_STATUS(refuse_what_would_be_dropped());
     out_.markup(kBos);
-    const auto carrier = c_.system_carrier();
-    if (!carrier) write_system_extras();
-    for (std::size_t i = 0; i < c_.size(); ++i) {
-      const std::string_view role = c_.role(i);
-      if (role == "system") {
-        out_.text(c_.content_or_empty(i));
-        if (carrier == i) write_system_extras();
-      } else if (role == "user") {
-        write_user(i, c_.content_or_empty(i));
-      } else if (role == "developer") {
-        FATHOM_TRY_STATUS(write_developer(i));
-      } else if (role == "tool") {
-        FATHOM_TRY_STATUS(write_result(i));
-      } else if (role == "assistant") {
-        FATHOM_TRY_STATUS(write_answer(i));
-      } else {
-        return c_.bad(i, "role", "\"" + std::string(role) + "\"",
-                      "system, developer, user, assistant or tool");
-      }
-    }
+    if (!dsml_carrier(c_)) FATHOM_TRY_STATUS(write_dsml_extras(c_, std::nullopt, kForm, out_));
+    for (std::size_t i = 0; i < c_.size(); ++i) FATHOM_TRY_STATUS(write(i));
     return {};
   }
 
  private:
-  bool last(std::size_t i) const { return i + 1 == c_.size(); }
-  void write_system_extras() {
-    if (c_.tools() != nullptr) write_tools(*c_.tools(), out_);
-    write_response_schema(c_, out_);
+  // The published encoder drops such messages and then fails, for it still counts them.
+  Status refuse_what_would_be_dropped() const {
+    for (std::size_t i = 0; static_cast<int64_t>(i) < last_user_; ++i) {
+      const std::string_view role = c_.role(i);
+      if (role != "user" && role != "system" && role != "tool" && role != "assistant") {
+        return c_.bad_role(i,
+                           "system, user, assistant or tool before the last user message, where "
+                           "thinking is on and earlier thinking is dropped");
+      }
+    }
+    return {};
   }
 
-  void write_user(std::size_t i, std::string_view content) {
-    out_.markup(kUser).text(content);
-    end_user(i);
+  Status write(std::size_t i) {
+    const std::string_view role = c_.role(i);
+    if (role == "system") {
+      out_.text(c_.content_or_empty(i));
+      return write_dsml_extras(c_, i, kForm, out_);
+    }
+    if (role == "user") {
+      out_.markup(kUser).text(c_.content_or_none(i));
+      end_user(i);
+      return {};
+    }
+    if (role == "developer") return write_developer(i);
+    if (role == "tool") return write_result(i);
+    if (role == "assistant") return write_answer(i);
+    return c_.bad_role(i, "system, developer, user, assistant or tool");
   }
+
+  bool opens_answer(std::size_t i) const { return i + 1 < c_.size() || c_.wants_answer(); }
+
   void end_user(std::size_t i) {
-    if (last(i) && !c_.wants_answer()) return;
-    out_.markup(kAssistant);
-    out_.markup(thinking_ && static_cast<int64_t>(i) == last_user_ ? kThinkBegin : kThinkEnd);
+    if (!opens_answer(i)) return;
+    const bool last = static_cast<int64_t>(i) == last_user_;
+    out_.markup(kAssistant).markup(thinking_ && last ? kThinkBegin : kThinkEnd);
   }
 
-  // Instructions in a user's place. Those before the last user turn are left out of a conversation
-  // with thinking, as the published encoder does.
   Status write_developer(std::size_t i) {
-    if (thinking_ && static_cast<int64_t>(i) < last_user_) return {};
     if (c_.content_or_empty(i).empty()) return c_.bad(i, "content", "empty", "a text");
-    out_.markup(kUser).markup("\n\n# The user's message is: ").text(c_.content_or_empty(i));
+    out_.markup(kUser);
+    FATHOM_TRY_STATUS(write_dsml_extras(c_, i, kForm, out_));
+    out_.markup("\n\n# The user's message is: ").text(c_.content_or_empty(i));
     end_user(i);
     return {};
   }
 
-  // The results of one answer's calls form a list, in the order given.
+  // The results of one answer's calls form a list, in the order given. It is closed behind the last
+  // of them: a list that lacks some stays open.
   Status write_result(std::size_t i) {
-    int64_t asked = static_cast<int64_t>(i) - 1;
-    while (asked >= 0 && c_.role(static_cast<std::size_t>(asked)) == "tool") --asked;
-    if (asked < 0 || c_.role(static_cast<std::size_t>(asked)) != "assistant") {
-      return c_.bad(i, "role", "\"tool\"",
-                    "a result behind the assistant message that called the tool");
-    }
-    const auto& calls = c_.message(static_cast<std::size_t>(asked)).tool_calls;
-    const auto order = static_cast<int64_t>(i) - asked;
-    const int64_t count = calls ? static_cast<int64_t>(calls->size()) : 0;
+    std::size_t asked = i;
+    while (asked > 0 && c_.role(asked) == "tool") --asked;
+    if (c_.role(asked) != "assistant" || !c_.calls_tools(asked))
+      return c_.bad_role(i, "a result behind the assistant message that called the tool");
+    const std::size_t count = c_.message(asked).tool_calls->size();
+    const std::size_t order = i - asked;
     if (order > count) {
-      return c_.bad(i, "role", "\"tool\"",
-                    "no more results than the assistant message before has calls, which is " +
-                        std::to_string(count));
+      return c_.bad_role(i, "no more results than the assistant message before has calls, " +
+                                std::to_string(count));
     }
     if (order == 1) out_.markup("\n\n<function_results>");
-    out_.markup("\n<result>").text(c_.content_or_empty(i)).markup("</result>");
+    out_.markup("\n<result>").text(c_.content_or_none(i)).markup("</result>");
     if (order < count) return {};
     out_.markup("\n</function_results>");
-    if (last(i) && !c_.wants_answer()) return {};
-    out_.markup("\n\n");
-    out_.markup(thinking_ && static_cast<int64_t>(i) >= last_user_ ? kThinkBegin : kThinkEnd);
+    if (!opens_answer(i)) return {};
+    const bool current = static_cast<int64_t>(i) >= last_user_;
+    out_.markup("\n\n").markup(thinking_ && current ? kThinkBegin : kThinkEnd);
     return {};
   }
 
   Status write_answer(std::size_t i) {
-    const ChatMessage& m = c_.message(i);
-    const bool calls = m.tool_calls.has_value() && !m.tool_calls->empty();
     const std::string_view reasoning = c_.reasoning_or_empty(i);
     if (thinking_ && static_cast<int64_t>(i) > last_user_) {
-      // A continued message without reasoning goes on inside the thought.
-      const bool inside = reasoning.empty() && !calls && c_.continues(i);
-      if (reasoning.empty() && !calls && !inside) {
+      if (reasoning.empty() && !c_.calls_tools(i) && !c_.continues(i)) {
         return c_.bad(i, "reasoning_content", "missing",
                       "reasoning, as the answer stands behind the last user message and thinking "
                       "is on");
       }
-      if (!inside) out_.text(reasoning).markup(kThinkEnd);
+      out_.text(reasoning);
+      if (!c_.continues_thought(i)) out_.markup(kThinkEnd);
     }
     out_.text(c_.content_or_empty(i));
-    if (calls) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kDsmlListV32, out_));
+    if (c_.calls_tools(i)) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kForm, out_));
     out_.markup(kEos);
     return {};
   }

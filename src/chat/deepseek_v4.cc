@@ -1,14 +1,17 @@
 // V4: thinks or not, with an effort. Tool results are a user's turn; whether earlier reasoning is
 // kept depends on whether there are tools.
 //
-// Source: the rules of DeepSeek's published encoding_dsv4.py, whose output
-// tests/golden/data/chat_templates/golden_v4.json has. Its task tokens (<｜action｜> and the like)
-// are for DeepSeek's own services and have no place in a message's OpenAI form: they are left out.
+// Source: the rules of DeepSeek's published encoding_dsv4.py, the one beside the first weights,
+// whose output tests/golden/data/chat_templates/golden_v4.json has. Its quick tasks and the roles
+// latest_reminder and developer are for DeepSeek's own services.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/json.h"
 #include "chat/dsml.h"
 #include "chat/encoder.h"
 
@@ -16,188 +19,252 @@ namespace fathom::chat {
 namespace {
 
 constexpr std::string_view kLatestReminder = "<｜latest_reminder｜>";
-constexpr std::string_view kMaximumEffort =
-    "Reasoning Effort: Absolute maximum with no shortcuts permitted.\n"
-    "You MUST be very thorough in your thinking and comprehensively decompose the problem to "
-    "resolve "
-    "the root cause, rigorously stress-testing your logic against all potential paths, edge cases, "
-    "and adversarial scenarios.\n"
-    "Explicitly write out your entire deliberation process, documenting every intermediate step, "
-    "considered alternative, and rejected hypothesis to ensure absolutely no assumption is left "
-    "unchecked.\n\n";
+constexpr std::string_view kTasks[] = {"action", "query", "authority",
+                                       "domain", "title", "read_url"};
 
-void write_tools(const nlohmann::ordered_json& tools, PromptBuilder& out) {
-  out.markup(
-      "\n\n## Tools\n\nYou have access to a set of tools to help answer the user's question. You "
-      "can "
-      "invoke tools by writing a \"<｜DSML｜tool_calls>\" block like the following:\n\n"
-      "<｜DSML｜tool_calls>\n"
-      "<｜DSML｜invoke name=\"$TOOL_NAME\">\n"
-      "<｜DSML｜parameter name=\"$PARAMETER_NAME\" "
-      "string=\"true|false\">$PARAMETER_VALUE</｜DSML｜parameter>\n"
-      "...\n"
-      "</｜DSML｜invoke>\n"
-      "<｜DSML｜invoke name=\"$TOOL_NAME2\">\n"
-      "...\n"
-      "</｜DSML｜invoke>\n"
-      "</｜DSML｜tool_calls>\n\n"
-      "String parameters should be specified as is and set `string=\"true\"`. For all other types "
-      "(numbers, booleans, arrays, objects), pass the value in JSON format and set "
-      "`string=\"false\"`.\n\n"
-      "If thinking_mode is enabled (triggered by <think>), you MUST output your complete reasoning "
-      "inside <think>...</think> BEFORE any tool calls or final response.\n\n"
-      "Otherwise, output directly after </think> with tool calls or final response.\n\n"
-      "### Available Tool Schemas\n\n");
-  write_dsml_schemas(tools, out);
-  out.markup(
-      "\n\nYou MUST strictly follow the above defined tool name and parameter schemas to invoke "
-      "tool "
-      "calls.\n");
-}
+constexpr std::string_view kMaximumEffort =
+    R"(Reasoning Effort: Absolute maximum with no shortcuts permitted.
+You MUST be very thorough in your thinking and comprehensively decompose the problem to resolve the root cause, rigorously stress-testing your logic against all potential paths, edge cases, and adversarial scenarios.
+Explicitly write out your entire deliberation process, documenting every intermediate step, considered alternative, and rejected hypothesis to ensure absolutely no assumption is left unchecked.
+
+)";
+
+constexpr DsmlForm kForm = {
+    .calls_begin = kDsmlCallsBeginV4,
+    .calls_end = kDsmlCallsEndV4,
+    .before_tools = R"(## Tools
+
+You have access to a set of tools to help answer the user's question. You can invoke tools by writing a "<｜DSML｜tool_calls>" block like the following:
+
+<｜DSML｜tool_calls>
+<｜DSML｜invoke name="$TOOL_NAME">
+<｜DSML｜parameter name="$PARAMETER_NAME" string="true|false">$PARAMETER_VALUE</｜DSML｜parameter>
+...
+</｜DSML｜invoke>
+<｜DSML｜invoke name="$TOOL_NAME2">
+...
+</｜DSML｜invoke>
+</｜DSML｜tool_calls>
+
+String parameters should be specified as is and set `string="true"`. For all other types (numbers, booleans, arrays, objects), pass the value in JSON format and set `string="false"`.
+
+If thinking_mode is enabled (triggered by <think>), you MUST output your complete reasoning inside <think>...</think> BEFORE any tool calls or final response.
+
+Otherwise, output directly after </think> with tool calls or final response.
+
+### Available Tool Schemas
+
+)",
+    .after_tools =
+        "\n\nYou MUST strictly follow the above defined tool name and parameter schemas to invoke "
+        "tool calls.\n",
+    .wraps_what_is_no_json = true,
+};
 
 // A message, or what several make together: neighbouring user messages and tool results are one
-// turn.
+// user's turn.
 struct Turn {
   std::string_view role;
-  std::size_t message = 0;            // of a turn that is one message
-  std::vector<std::size_t> messages;  // of a user's turn
+  std::vector<std::size_t> messages;  // one, unless it is a user's
+  std::optional<std::string_view> task;
 };
 
 class Encoder {
  public:
   Encoder(const Conversation& conversation, PromptBuilder& out)
-      : c_(conversation),
-        out_(out),
-        thinking_(conversation.thinking() == true),
-        drops_(conversation.drops_thinking() && conversation.tools() == nullptr) {}
+      : c_(conversation), out_(out), thinking_(conversation.thinking() == true) {}
 
   Status run() {
-    FATHOM_TRY_STATUS(collect_turns());
-    sort_results();
-    for (std::size_t i = 0; i < turns_.size(); ++i)
-      if (turns_[i].role == "user" || turns_[i].role == "developer")
-        last_user_ = static_cast<int64_t>(i);
+    const std::string_view effort = c_.reasoning_effort();
+    if (!effort.empty() && effort != "high" && effort != "max") {
+      return invalid_argument(
+          fmt::format("the reasoning effort is {}, expected \"high\" or \"max\"",
+                      json_preview(nlohmann::json(std::string(effort)))));
+    }
+    collect_turns();
+    FATHOM_TRY_STATUS(sort_results());
+    drops_ = c_.drops_thinking() && !has_tools();
+    if (thinking_ && drops_) drop();
+    last_user_ = last_user();
     out_.markup(kBos);
-    if (thinking_ && c_.reasoning_effort() == "max") out_.markup(kMaximumEffort);
-    carrier_ = c_.system_carrier();
-    if (!carrier_) write_system_extras();
-    for (std::size_t i = 0; i < turns_.size(); ++i) FATHOM_TRY_STATUS(write_turn(i));
+    if (thinking_ && effort == "max") out_.markup(kMaximumEffort);
+    if (!dsml_carrier(c_)) FATHOM_TRY_STATUS(write_dsml_extras(c_, std::nullopt, kForm, out_));
+    for (std::size_t t = 0; t < turns_.size(); ++t) {
+      FATHOM_TRY_STATUS(write_turn(t));
+      FATHOM_TRY_STATUS(end_turn(t));
+    }
     return {};
   }
 
  private:
-  Status collect_turns() {
+  // A turn takes its task from its first message, and a user's message with a task takes no further
+  // user's message in, though tool results.
+  void collect_turns() {
     for (std::size_t i = 0; i < c_.size(); ++i) {
       const std::string_view role = c_.role(i);
-      if (role == "user" || role == "tool") {
-        if (turns_.empty() || turns_.back().role != "user")
-          turns_.push_back({.role = "user", .message = i, .messages = {}});
+      const bool result = role == "tool";
+      const bool joins = !turns_.empty() && turns_.back().role == "user" &&
+                         (result || (role == "user" && !turns_.back().task));
+      if (joins) {
         turns_.back().messages.push_back(i);
-      } else if (role == "system" || role == "developer" || role == "assistant" ||
-                 role == "latest_reminder") {
-        turns_.push_back({.role = role, .message = i, .messages = {}});
-      } else {
-        return c_.bad(i, "role", "\"" + std::string(role) + "\"",
-                      "system, developer, user, assistant, tool or latest_reminder");
+        continue;
       }
+      turns_.push_back({.role = result ? "user" : role, .messages = {i}, .task = {}});
+      if (!result && c_.message(i).task) turns_.back().task = *c_.message(i).task;
     }
-    return {};
   }
 
   // Results come in the order of the calls that they answer; texts between them keep their places.
-  void sort_results() {
+  Status sort_results() {
     std::map<std::string_view, std::size_t> order;
     for (Turn& turn : turns_) {
-      if (turn.role == "assistant") {
-        const auto& calls = c_.message(turn.message).tool_calls;
-        if (!calls || calls->empty()) continue;
+      if (turn.role == "assistant" && c_.calls_tools(turn.messages[0])) {
+        const auto& calls = *c_.message(turn.messages[0]).tool_calls;
         order.clear();
-        for (std::size_t k = 0; k < calls->size(); ++k)
-          if (!(*calls)[k].id.empty()) order[(*calls)[k].id] = k;
+        for (std::size_t k = 0; k < calls.size(); ++k)
+          if (!calls[k].id.empty()) order[calls[k].id] = k;
       } else if (turn.role == "user" && !order.empty()) {
-        std::vector<std::size_t> results;
-        for (const std::size_t i : turn.messages)
-          if (c_.role(i) == "tool") results.push_back(i);
-        const auto rank = [&](std::size_t i) {
-          const auto known = order.find(c_.message(i).tool_call_id);
-          return known == order.end() ? 0 : known->second;
-        };
-        std::stable_sort(results.begin(), results.end(),
-                         [&](std::size_t a, std::size_t b) { return rank(a) < rank(b); });
-        std::size_t next = 0;
-        for (std::size_t& i : turn.messages)
-          if (c_.role(i) == "tool") i = results[next++];
+        sort_results_of(turn, order);
       }
     }
+    const std::size_t last = c_.size() - 1;
+    if (!c_.continues(last) || turns_.back().messages.back() == last) return {};
+    return c_.bad_role(last,
+                       "another one, as a result that stands before others, in the order of "
+                       "the calls, cannot be continued");
+  }
+  void sort_results_of(Turn& turn, const std::map<std::string_view, std::size_t>& order) {
+    std::vector<std::size_t> results;
+    for (const std::size_t i : turn.messages)
+      if (c_.role(i) == "tool") results.push_back(i);
+    const auto rank = [&](std::size_t i) {
+      const auto known = order.find(c_.message(i).tool_call_id);
+      return known == order.end() ? 0 : known->second;
+    };
+    std::stable_sort(results.begin(), results.end(),
+                     [&](std::size_t a, std::size_t b) { return rank(a) < rank(b); });
+    std::size_t next = 0;
+    for (std::size_t& i : turn.messages)
+      if (c_.role(i) == "tool") i = results[next++];
   }
 
-  void write_system_extras() {
-    if (c_.tools() != nullptr) write_tools(*c_.tools(), out_);
-    write_response_schema(c_, out_);
+  bool has_tools() const {
+    return c_.tools() != nullptr ||
+           std::any_of(turns_.begin(), turns_.end(), [&](const Turn& turn) {
+             return turn.role != "user" && !c_.message(turn.messages[0]).tools_json.empty();
+           });
   }
 
-  Status write_turn(std::size_t i) {
-    const Turn& turn = turns_[i];
+  int64_t last_user() const {
+    const auto last = std::find_if(turns_.rbegin(), turns_.rend(), [](const Turn& turn) {
+      return turn.role == "user" || turn.role == "developer";
+    });
+    return turns_.rend() - last - 1;
+  }
+
+  // Before the last user turn, developers' messages are left out.
+  void drop() {
+    const int64_t last = last_user();
+    std::vector<Turn> kept;
+    for (std::size_t t = 0; t < turns_.size(); ++t) {
+      if (static_cast<int64_t>(t) >= last || turns_[t].role != "developer")
+        kept.push_back(std::move(turns_[t]));
+    }
+    turns_ = std::move(kept);
+  }
+
+  Status write_turn(std::size_t t) {
+    const Turn& turn = turns_[t];
+    const std::size_t i = turn.messages[0];
     if (turn.role == "system") {
-      out_.text(c_.content_or_empty(turn.message));
-      if (carrier_ == turn.message) write_system_extras();
-    } else if (turn.role == "latest_reminder") {
-      out_.markup(kLatestReminder).text(c_.content_or_empty(turn.message));
-    } else if (turn.role == "assistant") {
-      return write_answer(i);
-    } else {
-      // Instructions before the last user turn are left out where reasoning is.
-      if (turn.role == "developer" && thinking_ && drops_ && static_cast<int64_t>(i) < last_user_)
-        return {};
-      out_.markup(kUser);
-      if (turn.role == "developer") out_.text(c_.content_or_empty(turn.message));
-      for (std::size_t k = 0; k < turn.messages.size(); ++k) {
-        if (k > 0) out_.markup("\n\n");
-        const std::string_view content = c_.content_or_empty(turn.messages[k]);
-        if (c_.role(turn.messages[k]) == "tool") {
-          out_.markup("<tool_result>").text(content).markup("</tool_result>");
-        } else {
-          out_.text(content);
-        }
+      out_.text(c_.content_or_empty(i));
+      return write_dsml_extras(c_, i, kForm, out_);
+    }
+    if (turn.role == "developer") {
+      if (c_.content_or_empty(i).empty()) return c_.bad(i, "content", "empty", "a text");
+      out_.markup(kUser).text(c_.content_or_empty(i));
+      return write_dsml_extras(c_, i, kForm, out_);
+    }
+    if (turn.role == "latest_reminder") {
+      out_.markup(kLatestReminder).text(c_.content_or_none(i));
+      return {};
+    }
+    if (turn.role == "user") return write_user(turn);
+    if (turn.role == "assistant") return write_answer(t);
+    return c_.bad_role(i, "system, developer, user, assistant, tool or latest_reminder");
+  }
+
+  Status write_user(const Turn& turn) {
+    out_.markup(kUser);
+    for (std::size_t k = 0; k < turn.messages.size(); ++k) {
+      const std::size_t i = turn.messages[k];
+      if (k > 0) out_.markup("\n\n");
+      if (c_.role(i) == "tool") {
+        write_result(i);
+      } else {
+        if (c_.content_is_null(i)) FATHOM_TRY_STATUS(c_.content(i));
+        out_.text(c_.content_or_empty(i));
       }
-      end_user(i);
     }
     return {};
   }
 
-  void end_user(std::size_t i) {
-    if (i + 1 == turns_.size()
-            ? !c_.wants_answer()
-            : turns_[i + 1].role != "assistant" && turns_[i + 1].role != "latest_reminder")
-      return;
-    out_.markup(kAssistant);
-    const bool open = thinking_ && (!drops_ || static_cast<int64_t>(i) >= last_user_);
-    out_.markup(open ? kThinkBegin : kThinkEnd);
+  // The parts of a result that came in parts stand apart.
+  void write_result(std::size_t i) {
+    const std::string_view content =
+        c_.content_is_null(i) ? c_.content_or_none(i) : c_.content_or_empty(i);
+    out_.markup("<tool_result>");
+    std::size_t begin = 0;
+    for (const std::size_t end : c_.message(i).part_begins) {
+      out_.text(content.substr(begin, end - begin)).markup("\n\n");
+      begin = end;
+    }
+    out_.text(content.substr(begin)).markup("</tool_result>");
   }
 
-  Status write_answer(std::size_t i) {
-    const std::size_t message = turns_[i].message;
-    const ChatMessage& m = c_.message(message);
-    const bool calls = m.tool_calls.has_value() && !m.tool_calls->empty();
-    const std::string_view reasoning = c_.reasoning_or_empty(message);
-    if (thinking_ && (!drops_ || static_cast<int64_t>(i) > last_user_)) {
-      // A continued message without reasoning goes on inside the thought.
-      if (!reasoning.empty() || calls || !c_.continues(message))
-        out_.text(reasoning).markup(kThinkEnd);
+  Status write_answer(std::size_t t) {
+    const std::size_t i = turns_[t].messages[0];
+    const bool does_task = t > 0 && turns_[t - 1].task.has_value();
+    if (thinking_ && !does_task && (!drops_ || static_cast<int64_t>(t) > last_user_)) {
+      out_.text(c_.reasoning_or_empty(i));
+      if (!c_.continues_thought(i)) out_.markup(kThinkEnd);
     }
-    out_.text(c_.content_or_empty(message));
-    if (calls) FATHOM_TRY_STATUS(write_dsml_calls(c_, message, kDsmlListV4, out_));
-    out_.markup(kEos);
+    out_.text(c_.content_or_empty(i));
+    if (c_.calls_tools(i)) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kForm, out_));
+    if (!c_.message(i).without_end) out_.markup(kEos);
+    return {};
+  }
+
+  // What stands between a turn and the answer or the reminder behind it, or ends the prompt.
+  Status end_turn(std::size_t t) {
+    const Turn& turn = turns_[t];
+    if (t + 1 == turns_.size()
+            ? !c_.wants_answer()
+            : turns_[t + 1].role != "assistant" && turns_[t + 1].role != "latest_reminder") {
+      return {};
+    }
+    if (turn.task) return write_task(turn);
+    if (turn.role != "user" && turn.role != "developer") return {};
+    const bool open = thinking_ && (!drops_ || static_cast<int64_t>(t) >= last_user_);
+    out_.markup(kAssistant).markup(open ? kThinkBegin : kThinkEnd);
+    return {};
+  }
+  Status write_task(const Turn& turn) {
+    if (std::find(std::begin(kTasks), std::end(kTasks), *turn.task) == std::end(kTasks)) {
+      return c_.bad(turn.messages[0], "task", json_preview(nlohmann::json(std::string(*turn.task))),
+                    fmt::format("one of: {}", fmt::join(kTasks, ", ")));
+    }
+    if (turn.task == "action") out_.markup(kAssistant).markup(thinking_ ? kThinkBegin : kThinkEnd);
+    out_.markup(fmt::format("<｜{}｜>", *turn.task));
     return {};
   }
 
   const Conversation& c_;
   PromptBuilder& out_;
   const bool thinking_;
-  const bool drops_;  // reasoning before the last user turn
+  bool drops_ = false;  // reasoning before the last user turn
   std::vector<Turn> turns_;
-  std::optional<std::size_t> carrier_;
-  int64_t last_user_ = -1;
+  int64_t last_user_ = -1;  // into turns_
 };
 
 }  // namespace

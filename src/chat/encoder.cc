@@ -43,10 +43,14 @@ void Conversation::print_content(std::size_t i, PromptBuilder& out) const {
   }
 }
 
-std::optional<std::size_t> Conversation::system_carrier() const {
-  for (std::size_t i = 0; i < size(); ++i)
-    if (role(i) == "system") return i;
-  return std::nullopt;
+Error Conversation::bad_role(std::size_t i, std::string_view expected) const {
+  // The role is foreign text: printed as JSON so that it stays one line.
+  return bad(i, "role", json_preview(nlohmann::json(message(i).role)), expected);
+}
+
+bool Conversation::continues_thought(std::size_t i) const {
+  // Of the caller's message: the one that is rendered has a mark in its content.
+  return continues(i) && messages_[i].content.value_or("").empty() && !calls_tools(i);
 }
 
 std::string_view after_first_thought(std::string_view content) {

@@ -89,17 +89,26 @@ class Conversation {
   bool drops_thinking() const { return options_.drop_thinking; }
   // The answer continues this message.
   bool continues(std::size_t i) const { return options_.continue_final_message && i + 1 == size(); }
-  // "" where there is none.
+  // It does so inside the message's thought, for there is no more of it than that.
+  bool continues_thought(std::size_t i) const;
+  // Where DeepSeek's own encoders write `content or ""`: nothing for null and absent alike.
   std::string_view content_or_empty(std::size_t i) const {
     const auto& content = message(i).content;
     return content ? std::string_view(*content) : std::string_view();
+  }
+  // Where they format it: None for both.
+  std::string_view content_or_none(std::size_t i) const {
+    return message(i).content ? std::string_view(*message(i).content) : "None";
   }
   std::string_view reasoning_or_empty(std::size_t i) const {
     const auto& reasoning = message(i).reasoning_content;
     return reasoning ? std::string_view(*reasoning) : std::string_view();
   }
-  // The system message that tools and schemas stand behind in V3.2 and V4: the first.
-  std::optional<std::size_t> system_carrier() const;
+  bool calls_tools(std::size_t i) const {
+    return has_tool_calls(i) && !message(i).tool_calls->empty();
+  }
+  // "messages[3].role is …"
+  Error bad_role(std::size_t i, std::string_view expected) const;
 
  private:
   std::span<const ChatMessage> messages_;

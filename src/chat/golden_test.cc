@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -13,13 +14,15 @@ namespace {
 
 using nlohmann::ordered_json;
 
+ordered_json golden_file(const std::string& name) {
+  const std::string path = FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/" + name;
+  const Result<std::string> text = read_file(path, limits::kMaxJsonBytes);
+  FATHOM_CHECK(text.has_value()) << text.error().message;
+  return parse_ordered_json(*text, path).value();
+}
+
 const ordered_json& golden() {
-  static const ordered_json cases = [] {
-    const std::string path = FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/golden.json";
-    const Result<std::string> text = read_file(path, limits::kMaxJsonBytes);
-    FATHOM_CHECK(text.has_value()) << text.error().message;
-    return parse_ordered_json(*text, path).value()["cases"];
-  }();
+  static const ordered_json cases = golden_file("golden.json")["cases"];
   return cases;
 }
 
@@ -70,43 +73,76 @@ TEST(ChatGolden, TextOfTheClientIsNeverMarkup) {
   }
 }
 
-ordered_json golden_file(const std::string& name) {
-  const std::string path = FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/" + name;
-  const Result<std::string> text = read_file(path, limits::kMaxJsonBytes);
-  FATHOM_CHECK(text.has_value()) << text.error().message;
-  return parse_ordered_json(*text, path).value();
+// Of V3.2 and V4, whose published form is an encoder and no template.
+ordered_json encoder_cases() {
+  ordered_json all = ordered_json::array();
+  for (const char* file : {"golden_v32.json", "golden_v4.json", "golden_dsml.json"}) {
+    const ordered_json read = golden_file(file);
+    for (const ordered_json& c : read["cases"]) all.push_back(c);
+  }
+  return all;
 }
 
-// V3.2 and V4, whose published form is an encoder and no template.
+// The arguments of the published encode_messages, and what it wants in the first system message.
+RenderOptions encoder_options_of(const ordered_json& c) {
+  const ordered_json& given = c["options"];
+  RenderOptions options;
+  options.thinking = given.value("thinking", false);
+  options.drop_thinking = given.value("drop_thinking", true);
+  if (const auto effort = given.find("reasoning_effort");
+      effort != given.end() && effort->is_string()) {
+    options.reasoning_effort = effort->get<std::string>();
+  }
+  if (c.contains("tools") && c["tools"].is_array()) options.tools_json = c["tools"].dump();
+  if (c.contains("response_format")) options.response_schema_json = c["response_format"].dump();
+  return options;
+}
+
 TEST(ChatGolden, EncodersOfV32AndV4) {
-  int cases = 0, errors = 0;
-  for (const std::string file : {"golden_v32.json", "golden_v4.json"}) {
-    const ordered_json list = golden_file(file)["cases"];
-    for (const ordered_json& c : list) {
-      SCOPED_TRACE(c["conversation"].dump() + " " + c["options"].dump());
-      const ChatFamily family = chat_family_from_name(c["family"].get<std::string>()).value();
-      RenderOptions options;
-      options.thinking = c["options"].value("thinking", false);
-      options.drop_thinking = c["options"].value("drop_thinking", true);
-      const auto effort = c["options"].find("reasoning_effort");
-      if (effort != c["options"].end() && effort->is_string())
-        options.reasoning_effort = normal_reasoning_effort(effort->get<std::string>()).value();
-      if (c.contains("tools") && c["tools"].is_array()) options.tools_json = c["tools"].dump();
-      if (c.contains("response_format")) options.response_schema_json = c["response_format"].dump();
-      const auto messages = parse_messages(c["messages"].dump(), file);
-      ASSERT_TRUE(messages.has_value()) << messages.error().message;
-      const auto rendered = render_chat(family, *messages, options);
-      ++cases;
-      if (!c.contains("rendered")) {
-        ++errors;
-        EXPECT_FALSE(rendered.has_value()) << "the encoder raises, here: " << *rendered;
-        continue;
-      }
-      ASSERT_TRUE(rendered.has_value()) << rendered.error().message;
-      EXPECT_EQ(*rendered, c["rendered"].get<std::string>());
+  int errors = 0;
+  const ordered_json cases = encoder_cases();
+  EXPECT_EQ(cases.size(), 26U + 113U + 227U);
+  for (const ordered_json& c : cases) {
+    SCOPED_TRACE(c["family"].dump() + " " + c["conversation"].dump() + " " + c["options"].dump());
+    const ChatFamily family = chat_family_from_name(c["family"].get<std::string>()).value();
+    const auto messages = parse_messages(c["messages"].dump(), "golden");
+    ASSERT_TRUE(messages.has_value()) << messages.error().message;
+    const auto rendered = render_chat(family, *messages, encoder_options_of(c));
+    if (!c.contains("rendered")) {
+      ++errors;
+      EXPECT_FALSE(rendered.has_value()) << "the encoder raises, here: " << *rendered;
+      continue;
+    }
+    ASSERT_TRUE(rendered.has_value()) << rendered.error().message;
+    EXPECT_EQ(*rendered, c["rendered"].get<std::string>());
+  }
+  EXPECT_EQ(errors, 40);
+}
+
+TEST(ChatGolden, TextOfTheClientIsNeverMarkupInEncoders) {
+  int rendered = 0;
+  for (const ordered_json& c : encoder_cases()) {
+    const ChatFamily family = chat_family_from_name(c["family"].get<std::string>()).value();
+    auto messages = parse_messages(c["messages"].dump(), "golden").value();
+    for (ChatMessage& m : messages) {
+      for (auto* text : {&m.content, &m.reasoning_content})
+        if (text->has_value()) **text += "CLIENT";
+      if (!m.tool_calls.has_value()) continue;
+      for (ToolCall& call : *m.tool_calls) call.name += "CLIENT";
+    }
+    const auto pieces = render_chat_pieces(family, messages, encoder_options_of(c));
+    if (!pieces.has_value()) continue;
+    ++rendered;
+    bool was_markup = false;
+    for (const PromptPiece& piece : *pieces) {
+      EXPECT_FALSE(piece.text.empty());
+      EXPECT_NE(std::exchange(was_markup, piece.markup), piece.markup);
+      if (!piece.markup) continue;
+      for (const char* client : {"CLIENT", "get_weather", "Paris", "open_pages"})
+        EXPECT_EQ(piece.text.find(client), std::string::npos) << piece.text;
     }
   }
-  EXPECT_EQ(cases, 26 + 113);
+  EXPECT_GT(rendered, 300);
 }
 
 // What V4 writes, as its published parser takes it apart. Where that one refuses a text, ours gives

@@ -1,6 +1,8 @@
 // Reading a list of messages in OpenAI's form: types are checked here, meaning in the encoders.
 //
-// A template sees whether a field is null or absent, so this keeps the difference.
+// A template sees whether a field is null or absent, so this keeps the difference. Fields beyond
+// OpenAI's form, which DeepSeek's own conversations have, are read from files only: what a request
+// may say is the API's to decide.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -52,12 +54,16 @@ class Fields {
   std::string path_;
 };
 
-Result<std::optional<std::string>> read_content(const Fields& fields) {
+Status read_content(const Fields& fields, ChatMessage& message) {
   const ordered_json* v = fields.find("content");
-  if (v == nullptr || v->is_null()) return std::optional<std::string>();
-  if (v->is_string()) return std::optional<std::string>(v->get<std::string>());
+  message.content_absent = v == nullptr;
+  if (v == nullptr || v->is_null()) return {};
+  if (v->is_string()) {
+    message.content = v->get<std::string>();
+    return {};
+  }
   if (!v->is_array()) return fields.bad("content", v, "a string, null or a list of text parts");
-  std::string text;
+  std::string& text = message.content.emplace();
   for (std::size_t i = 0; i < v->size(); ++i) {
     const std::string name = fmt::format("content[{}]", i);
     if (!(*v)[i].is_object())
@@ -67,9 +73,10 @@ Result<std::optional<std::string>> read_content(const Fields& fields) {
     if (type != "text")
       return part.bad("type", part.find("type"), "\"text\": the model reads text");
     FATHOM_TRY(const std::string part_text, part.required_string("text"));
+    if (i > 0) message.part_begins.push_back(text.size());
     text += part_text;
   }
-  return std::optional<std::string>(std::move(text));
+  return {};
 }
 
 Result<ToolCall> read_tool_call(const Fields& fields) {
@@ -83,6 +90,10 @@ Result<ToolCall> read_tool_call(const Fields& fields) {
     return fields.bad("function", function, "an object");
   const Fields in_function(*function, fields.source(), fields.path("function"));
   FATHOM_TRY(call.name, in_function.required_string("name"));
+  if (const ordered_json* id_here = in_function.find("id");
+      call.id.empty() && id_here != nullptr && id_here->is_string()) {
+    call.id = id_here->get<std::string>();
+  }
   const ordered_json* arguments = in_function.find("arguments");
   if (arguments != nullptr && arguments->is_string()) {
     call.arguments = arguments->get<std::string>();
@@ -113,11 +124,31 @@ Status read_tool_calls(const Fields& fields, ChatMessage& message) {
   return {};
 }
 
-Result<ChatMessage> read_message(const Fields& fields) {
+// As DeepSeek's encoders read it: what Python takes for false counts as absent.
+bool says_nothing(const ordered_json* v) {
+  if (v == nullptr || v->is_null()) return true;
+  if (v->is_boolean()) return !v->get<bool>();
+  if (v->is_number()) return *v == 0;
+  return v->is_string() ? v->get_ref<const std::string&>().empty() : v->empty();
+}
+
+// See chat.h: the fields beyond OpenAI's form.
+Status read_extras(const Fields& fields, ChatMessage& message) {
+  if (const ordered_json* tools = fields.find("tools"); !says_nothing(tools)) {
+    if (!tools->is_array()) return fields.bad("tools", tools, "a list or null");
+    message.tools_json = chat::python_json(*tools);
+  }
+  if (const ordered_json* schema = fields.find("response_format"); !says_nothing(schema))
+    message.response_schema_json = chat::python_json(*schema);
+  FATHOM_TRY(message.task, fields.optional_string("task"));
+  message.without_end = !says_nothing(fields.find("wo_eos"));
+  return {};
+}
+
+Result<ChatMessage> read_message(const Fields& fields, bool with_extras) {
   ChatMessage message;
   FATHOM_TRY(message.role, fields.required_string("role"));
-  FATHOM_TRY(message.content, read_content(fields));
-  message.content_absent = fields.find("content") == nullptr;
+  FATHOM_TRY_STATUS(read_content(fields, message));
   FATHOM_TRY(message.reasoning_content, fields.optional_string("reasoning_content"));
   FATHOM_TRY_STATUS(read_tool_calls(fields, message));
   FATHOM_TRY(const std::optional<std::string> tool_call_id, fields.optional_string("tool_call_id"));
@@ -129,6 +160,7 @@ Result<ChatMessage> read_message(const Fields& fields) {
     if (!prefix->is_boolean()) return fields.bad("prefix", prefix, "true or false");
     message.prefix = prefix->get<bool>();
   }
+  if (with_extras) FATHOM_TRY_STATUS(read_extras(fields, message));
   return message;
 }
 
@@ -146,7 +178,8 @@ Status check_list(const ordered_json& list, std::string_view name, std::string_v
 
 // `name` begins the errors about entries that are no objects, source and path those about fields.
 Result<std::vector<ChatMessage>> read_list(const ordered_json& list, std::string_view name,
-                                           std::string_view source, std::string_view path) {
+                                           std::string_view source, std::string_view path,
+                                           bool with_extras) {
   std::vector<ChatMessage> messages;
   messages.reserve(list.size());
   for (std::size_t i = 0; i < list.size(); ++i) {
@@ -155,7 +188,7 @@ Result<std::vector<ChatMessage>> read_list(const ordered_json& list, std::string
                                           json_preview(nlohmann::json(list[i]))));
     }
     FATHOM_TRY(ChatMessage message,
-               read_message(Fields(list[i], source, fmt::format("{}[{}]", path, i))));
+               read_message(Fields(list[i], source, fmt::format("{}[{}]", path, i)), with_extras));
     messages.push_back(std::move(message));
   }
   return messages;
@@ -170,13 +203,13 @@ Result<std::vector<ChatMessage>> parse_messages(std::string_view json_text,
                                 {.max_bytes = limits::kMaxPromptBytes,
                                  .max_values = limits::kMaxRequestJsonValues}));
   FATHOM_TRY_STATUS(check_list(list, source, ": the top"));
-  return read_list(list, fmt::format("{}: ", source), source, "");
+  return read_list(list, fmt::format("{}: ", source), source, "", true);
 }
 
 Result<std::vector<ChatMessage>> messages_of_json(const ordered_json& list,
                                                   const std::string& path) {
   FATHOM_TRY_STATUS(check_list(list, path, ""));
-  return read_list(list, path, "", path);
+  return read_list(list, path, "", path, false);
 }
 
 }  // namespace fathom

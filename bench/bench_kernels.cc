@@ -1,8 +1,11 @@
-// Speed of the CPU's kernels one by one, on one thread, with the sizes of real layers.
+// Speed of the CPU's kernels one by one, on one thread but for `linear`, with the sizes of real
+// layers.
 //
-//   block_dot/TYPE/KERNEL/SHAPE/ROWS   products with block-quantised weights: every type, every
-//                                      instruction set that this machine has
-//   dot_rows/TYPE/SHAPE/ROWS           products with float weights
+//   block_dot/TYPE/KERNEL/SHAPE/ROWS   products with block-quantised weights and FP4: every type,
+//                                      every instruction set that this machine has
+//   dot_rows/TYPE/SHAPE/ROWS           products with float weights and FP4, inputs in float32
+//   linear/TYPE/SHAPE/ROWS             a whole product on all physical cores beside the memory's
+//                                      read bandwidth; "share" is the one over the other
 //   attend/…                           attention over the cache of one sequence
 //   quantize_row, rms_norm, silu_mul   element by element
 //
@@ -15,15 +18,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "backend/cpu/cpu_ops.h"
 #include "backend/cpu/kernels/attend.h"
 #include "backend/cpu/kernels/block_dot.h"
 #include "backend/cpu/kernels/kernels.h"
+#include "backend/cpu/probes/probes.h"
 #include "ops/kv_pages.h"
 #include "tensor/dtype.h"
 
@@ -33,8 +41,10 @@ namespace {
 struct Shape {
   int64_t rows = 0, cols = 0;
 };
-// Gate and up projections of the 1.5B Qwen2 and of an expert of DeepSeek-V2-Lite.
+// Gate and up projections of the 1.5B Qwen2 and of an expert of DeepSeek-V2-Lite; those and the
+// down projection of an expert of DeepSeek-V4-Flash.
 constexpr Shape kShapes[] = {{.rows = 8960, .cols = 1536}, {.rows = 1408, .cols = 2048}};
+constexpr Shape kV4Shapes[] = {{.rows = 2048, .cols = 4096}, {.rows = 4096, .cols = 2048}};
 constexpr int64_t kMemoryBytes = int64_t{128} << 20;
 
 std::string shape_name(const Shape& s) { return fmt::format("{}x{}", s.rows, s.cols); }
@@ -47,16 +57,27 @@ std::vector<float> random_floats(int64_t n) {
   return out;
 }
 
+// Random bytes with the bits `keep`, the others as in `set`.
+std::vector<uint64_t> random_words(int64_t bytes, uint64_t keep, uint64_t set) {
+  std::mt19937_64 random(2);
+  std::vector<uint64_t> out(static_cast<std::size_t>(bytes) / sizeof(uint64_t));
+  for (uint64_t& w : out) w = (random() & keep) | set;
+  return out;
+}
+
 // What weights and caches are views of: bytes that are harmless in every format. 0x2x2x is a half
-// of ordinary size, no NaN in FP8, and nothing subnormal in F32 or BF16.
+// of ordinary size, no NaN in FP8, nothing subnormal in F32 or BF16, and 2^-95 and above as an
+// exponent.
 const std::byte* memory() {
-  static const std::vector<uint64_t> words = [] {
-    std::mt19937_64 random(2);
-    std::vector<uint64_t> out(kMemoryBytes / sizeof(uint64_t));
-    for (uint64_t& w : out) w = (random() & 0x0F0F0F0F0F0F0F0Fu) | 0x2020202020202020u;
-    return out;
-  }();
+  static const std::vector<uint64_t> words =
+      random_words(kMemoryBytes, 0x0F0F0F0F0F0F0F0Fu, 0x2020202020202020u);
   return reinterpret_cast<const std::byte*>(words.data());
+}
+// The scales of F4_E2M1 in memory(), a byte for 16: 2^-9 and 2^-8.
+const uint8_t* memory_exponents() {
+  static const std::vector<uint64_t> words =
+      random_words(kMemoryBytes / 16, 0x0101010101010101u, 0x7676767676767676u);
+  return reinterpret_cast<const uint8_t*>(words.data());
 }
 
 double per_second(int64_t each, const benchmark::State& state) {
@@ -75,11 +96,15 @@ class Matrices {
         shape_(s),
         data_(memory()),
         scales_(static_cast<std::size_t>(s.rows / 128 * (s.cols / 128)), 1.0f) {}
-  int64_t bytes() const { return shape_.rows * dtype_row_bytes(type_, shape_.cols); }
+  // With the scales of F4_E2M1.
+  int64_t bytes() const { return data_bytes() + (type_ == DType::kF4E2M1 ? data_bytes() / 16 : 0); }
   WeightView next() {
-    at_ = (at_ + 1) % (kMemoryBytes / bytes());
-    WeightView w{
-        .data = data_ + at_ * bytes(), .dtype = type_, .rows = shape_.rows, .cols = shape_.cols};
+    at_ = (at_ + 1) % (kMemoryBytes / data_bytes());
+    WeightView w{.data = data_ + at_ * data_bytes(),
+                 .dtype = type_,
+                 .rows = shape_.rows,
+                 .cols = shape_.cols};
+    if (type_ == DType::kF4E2M1) w.exponents = memory_exponents() + at_ * data_bytes() / 16;
     if (type_ != DType::kF8E4M3) return w;
     w.scales = scales_.data();
     w.scale_block_rows = w.scale_block_cols = 128;
@@ -88,6 +113,8 @@ class Matrices {
   }
 
  private:
+  int64_t data_bytes() const { return shape_.rows * dtype_row_bytes(type_, shape_.cols); }
+
   DType type_;
   Shape shape_;
   const std::byte* data_;
@@ -111,8 +138,9 @@ class Rows {
 
 class Int8Rows {
  public:
-  Int8Rows(int64_t rows, int64_t cols)
+  Int8Rows(int64_t rows, int64_t cols, DType weights = DType::kQ8_0)
       : cols_(cols),
+        order_(input_order(weights)),
         q_(static_cast<std::size_t>(rows * cols)),
         scales_(static_cast<std::size_t>(rows * blocks(cols))),
         sums32_(q_.size() / 32),
@@ -124,7 +152,7 @@ class Int8Rows {
                         .sums16 = sums16_.data() + i * cols / 16});
   }
   void quantize(int64_t row, const float* x) {
-    quantize_row(x, cols_, q_.data() + row * cols_, scales_.data() + row * blocks(cols_),
+    quantize_row(x, cols_, order_, q_.data() + row * cols_, scales_.data() + row * blocks(cols_),
                  sums32_.data() + row * cols_ / 32, sums16_.data() + row * cols_ / 16);
   }
   const Int8Row* get() const { return views_.data(); }
@@ -132,6 +160,7 @@ class Int8Rows {
  private:
   static int64_t blocks(int64_t cols) { return (cols + kInputBlock - 1) / kInputBlock; }
   int64_t cols_;
+  InputOrder order_;
   std::vector<int8_t> q_;
   std::vector<float> scales_;
   std::vector<int16_t> sums32_, sums16_;
@@ -147,11 +176,13 @@ void bench_block_dot(benchmark::State& state, BlockDot kernel, DType type, const
                      int64_t m) {
   Matrices weights(type, s);
   const Rows inputs(m, s.cols), y(m, s.rows);
-  Int8Rows x(m, s.cols);
+  Int8Rows x(m, s.cols, type);
   for (int64_t i = 0; i < m; ++i) x.quantize(i, inputs.row(i));
   for (auto step : state) {
+    const WeightView w = weights.next();
     kernel({.type = type,
-            .weights = reinterpret_cast<const uint8_t*>(weights.next().data),
+            .weights = reinterpret_cast<const uint8_t*>(w.data),
+            .exponents = w.exponents,
             .row_bytes = dtype_row_bytes(type, s.cols),
             .cols = s.cols,
             .rows = s.rows,
@@ -173,6 +204,55 @@ void bench_dot_rows(benchmark::State& state, DType type, const Shape& s, int64_t
     benchmark::ClobberMemory();
   }
   count_product(state, s, m, weights.bytes());
+}
+
+// What reading the memory takes on all cores, by the probe of `fathom bench`: the best of all
+// passes so far, since a shared machine can only make a pass slower.
+double read_bandwidth(ThreadPool& pool) {
+  static const std::unique_ptr<ReadProbe> probe = [&] {
+    auto made = ReadProbe::create(pool);
+    if (made) (*made)->measure_all(pool);
+    return made ? *std::move(made) : nullptr;
+  }();
+  static double best = 0;
+  if (probe == nullptr) return 0;
+  for (const ReadProbe::Sample& s : probe->measure_fastest(pool, 2))
+    best = std::max(best, s.bytes_per_second);
+  return best;
+}
+
+// A whole product on all physical cores, its inputs' conversion included, beside the memory's speed
+// in the same run. The product is timed pass by pass and its best pass counts, as the probe's does.
+void bench_linear(benchmark::State& state, DType type, const Shape& s, int64_t m) {
+  static CpuOps ops;
+  static ThreadPool pool(ops.num_threads());
+  Matrices weights(type, s);
+  const Rows x(m, s.cols), y(m, s.rows);
+  const auto view = [m](const Rows& rows, int64_t cols) {
+    return TensorView{.data = reinterpret_cast<std::byte*>(rows.get()[0]),
+                      .dtype = DType::kF32,
+                      .rows = m,
+                      .cols = cols,
+                      .row_stride = cols};
+  };
+  const TensorView in = view(x, s.cols), out = view(y, s.rows);
+  double read = read_bandwidth(pool);
+  // As many products a pass as read the probe's buffer: enough for the memory to show its speed.
+  const int64_t products = std::max<int64_t>(1, (int64_t{256} << 20) / weights.bytes());
+  double best = 0;
+  for (auto step : state) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < products; ++i)
+      ops.linear({.x = in, .weight = weights.next(), .bias = {}, .out = out});
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, static_cast<double>(products * weights.bytes()) / took.count());
+  }
+  read = read_bandwidth(pool);
+  state.counters["weights_GB/s"] = best * 1e-9;
+  state.counters["read_GB/s"] = read * 1e-9;
+  state.counters["share"] = read > 0 ? best / read : 0;
+  state.counters["Gop/s"] =
+      2e-9 * best * static_cast<double>(m * s.rows * s.cols) / static_cast<double>(weights.bytes());
 }
 
 // What one KV head's queries read: `queries` heads over the same keys and values.
@@ -322,19 +402,34 @@ void add(const std::string& name, F function, Args... args) {
   })->Unit(benchmark::kMicrosecond);
 }
 
+void register_block_dot(DType type, std::span<const Shape> shapes) {
+  for (const BlockDotKernel& kernel : block_dot_kernels())
+    for (const Shape& s : shapes)
+      for (const int64_t m : {1, 2, 8, 64, 256})
+        add(fmt::format("block_dot/{}/{}/{}/{}", dtype_name(type), kernel.name, shape_name(s), m),
+            bench_block_dot, kernel.function, type, s, m);
+}
+
+void register_dot_rows(DType type, std::span<const Shape> shapes) {
+  for (const Shape& s : shapes)
+    for (const int64_t m : {1, 8, 64})
+      add(fmt::format("dot_rows/{}/{}/{}", dtype_name(type), shape_name(s), m), bench_dot_rows,
+          type, s, m);
+}
+
 void register_products() {
   for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
                            DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K})
-    for (const BlockDotKernel& kernel : block_dot_kernels())
-      for (const Shape& s : kShapes)
-        for (const int64_t m : {1, 2, 8, 64, 256})
-          add(fmt::format("block_dot/{}/{}/{}/{}", dtype_name(type), kernel.name, shape_name(s), m),
-              bench_block_dot, kernel.function, type, s, m);
+    register_block_dot(type, kShapes);
+  for (const DType type : {DType::kF4E2M1, DType::kMXFP4}) register_block_dot(type, kV4Shapes);
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3})
-    for (const Shape& s : kShapes)
-      for (const int64_t m : {1, 8, 64})
-        add(fmt::format("dot_rows/{}/{}/{}", dtype_name(type), shape_name(s), m), bench_dot_rows,
-            type, s, m);
+    register_dot_rows(type, kShapes);
+  for (const DType type : {DType::kF4E2M1, DType::kF8E4M3}) register_dot_rows(type, kV4Shapes);
+  for (const DType type : {DType::kF4E2M1, DType::kMXFP4, DType::kF8E4M3, DType::kBF16})
+    for (const Shape& s : kV4Shapes)
+      for (const int64_t m : {1, 2, 8, 64})
+        add(fmt::format("linear/{}/{}/{}", dtype_name(type), shape_name(s), m), bench_linear, type,
+            s, m);
 }
 
 void register_attention() {

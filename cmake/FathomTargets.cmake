@@ -10,6 +10,8 @@ target_compile_options(fathom_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
   # False alarms of GCC 12 on std::string (gcc.gnu.org/PR105329).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+  # In a unity build, types of a .cc file look like types of a header.
+  $<$<AND:$<CXX_COMPILER_ID:GNU>,$<BOOL:${CMAKE_UNITY_BUILD}>>:-Wno-subobject-linkage>
   # Reproducible arithmetic: a*b+c is fused only where the code says so.
   -ffp-contract=off)
 target_include_directories(fathom_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
@@ -41,6 +43,8 @@ function(fathom_test NAME)
   add_executable(${NAME} ${ARGN})
   target_link_libraries(${NAME} PRIVATE fathom_flags GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${NAME} PRIVATE FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  # What takes time in a test is in the libraries.
+  target_compile_options(${NAME} PRIVATE $<$<CONFIG:Release>:-O1>)
   gtest_discover_tests(${NAME} TEST_PREFIX "${NAME}." DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT ${FATHOM_TEST_TIMEOUT})
 endfunction()

@@ -122,9 +122,11 @@ void ComputeFlags::add_to(CLI::App& command) {
       "weights that are not in the system's cache yet come to the node that first computes with "
       "them), or a node's number (its cores, and its memory first)");
   command
-      .add_option("--compute,--act", compute,
-                  "Precision of matrix inputs: auto (int8 for quantised weights, f32 for others), "
-                  "f32, bf16, or int8 (weights too: others than quantised ones become Q8_0)")
+      .add_option(
+          "--compute,--act", compute,
+          "Precision of matrix inputs: auto (int8 for quantised weights, 23 bits for FP4, f32 "
+          "for others), f32, bf16, or int8 (weights too: others than quantised ones become "
+          "Q8_0)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
   command
       .add_option("--kv", kv,
@@ -157,9 +159,10 @@ Result<CpuOpsOptions> ComputeFlags::options() const {
   CpuOpsOptions o;
   o.threads = place.threads;
   o.processors = std::move(place.processors);
-  o.compute = compute == "bf16"  ? ComputeType::kBF16
-              : compute == "f32" ? ComputeType::kF32
-                                 : ComputeType::kAuto;
+  o.compute = compute == "bf16"   ? ComputeType::kBF16
+              : compute == "f32"  ? ComputeType::kF32
+              : compute == "int8" ? ComputeType::kInt8
+                                  : ComputeType::kAuto;
   return o;
 }
 

@@ -28,16 +28,18 @@ float element(const WeightView& w, int64_t row, int64_t col) {
         (w.scale_row0 + row) / w.scale_block_rows * w.scale_stride + col / w.scale_block_cols;
     return f8e4m3_to_f32(std::to_integer<uint8_t>(p[col])) * w.scales[block];
   }
+  if (w.dtype == DType::kF4E2M1) {
+    const auto two = std::to_integer<uint8_t>(p[col / 2]);
+    return f4e2m1_to_f32(static_cast<uint8_t>(two >> (col % 2 * 4))) *
+           f8e8m0_to_f32(w.exponents[(row * w.cols + col) / kF4Block]);
+  }
   float out = 0;
   quant::decode(w.dtype, p + col * static_cast<int64_t>(dtype_bytes(w.dtype)), 1, &out);
   return out;
 }
 
-void read_row(const WeightView& w, int64_t row, float* out) {
-  if (w.dtype != DType::kF8E4M3)
-    return quant::decode(w.dtype, w.data + row * w.row_bytes(), w.cols, out);
-  for (int64_t c = 0; c < w.cols; ++c) out[c] = element(w, row, c);
-}
+// Whether the bytes are all: FP8 and FP4 have their scales elsewhere, and no type in GGUF.
+bool stands_alone(DType type) { return type != DType::kF8E4M3 && type != DType::kF4E2M1; }
 
 using NamePair = std::pair<std::string_view, std::string_view>;
 
@@ -120,8 +122,12 @@ Result<WeightView> HuggingFacePlan::matrix(const std::string& name) {
   used_.insert(name);
   const StoredTensor* t = files_.weights->find(name);
   FATHOM_CHECK(t != nullptr) << name;
-  if (t->dtype == DType::kF8E4M3) used_.insert(name + "_scale_inv");
-  if (t->shape.size() == 2) return files_.weights->matrix(name, t->shape[0], t->shape[1]);
+  if (t->dtype == DType::kF8E4M3 || t->dtype == DType::kI8)
+    used_.insert(files_.weights->scale_name(name));
+  // I8 is FP4, two to a byte.
+  if (t->shape.size() == 2)
+    return files_.weights->matrix(name, t->shape[0],
+                                  t->dtype == DType::kI8 ? 2 * t->shape[1] : t->shape[1]);
   if (t->shape.size() == 1) return files_.weights->vector(name, t->shape[0]);
   return invalid_argument(
       fmt::format("{}: tensor '{}' has shape {}, expected one or two dimensions", t->file, name,
@@ -132,8 +138,8 @@ void HuggingFacePlan::add_matrix(std::string name, const WeightView& w,
                                  std::vector<int64_t> shape) {
   PlannedTensor t{.name = std::move(name), .shape = std::move(shape), .source_type = w.dtype};
   t.matrices = {w.data};
-  t.read_row = [w](int64_t row, float* out) { read_row(w, row, out); };
-  if (w.dtype != DType::kF8E4M3) t.raw = {w.data, static_cast<std::size_t>(w.bytes())};
+  t.read_row = [w](int64_t row, float* out) { quant::decode_row(w, row, out); };
+  if (stands_alone(w.dtype)) t.raw = {w.data, static_cast<std::size_t>(w.bytes())};
   plan_.tensors.push_back(std::move(t));
 }
 
@@ -157,7 +163,7 @@ Status HuggingFacePlan::add_named(const std::string& from, const std::string& to
       for (int64_t i = 0; i < w.cols; ++i) out[i] = element(w, 0, source(i));
     };
   } else {
-    t.read_row = [w, source](int64_t row, float* out) { read_row(w, source(row), out); };
+    t.read_row = [w, source](int64_t row, float* out) { quant::decode_row(w, source(row), out); };
   }
   return {};
 }
@@ -182,7 +188,7 @@ Status HuggingFacePlan::add_experts(const std::string& from, const std::string& 
                     .source_type = experts[0].dtype};
     for (const WeightView& w : experts) t.matrices.push_back(w.data);
     t.read_row = [experts = std::move(experts), rows](int64_t row, float* out) {
-      read_row(experts[static_cast<std::size_t>(row / rows)], row % rows, out);
+      quant::decode_row(experts[static_cast<std::size_t>(row / rows)], row % rows, out);
     };
     plan_.tensors.push_back(std::move(t));
   }
@@ -203,7 +209,7 @@ Status HuggingFacePlan::add_split_kv_b(const std::string& from, const std::strin
   PlannedTensor values{
       .name = to + "attn_v_b.weight", .shape = {heads_, v, rank}, .source_type = w.dtype};
   values.read_row = [=](int64_t row, float* out) {
-    read_row(w, row / v * (nope + v) + nope + row % v, out);
+    quant::decode_row(w, row / v * (nope + v) + nope + row % v, out);
   };
   k.matrices = values.matrices = {w.data};
   plan_.tensors.push_back(std::move(k));

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/app.h"
 #include "engine/kv_cache.h"
@@ -26,6 +27,10 @@ struct Sizes {
 
 Sizes measure(const WeightSource& weights) {
   Sizes s;
+  std::set<std::string, std::less<>> scales;
+  weights.for_each([&](const std::string& name, const StoredTensor& t) {
+    if (t.dtype == DType::kF8E4M3 || t.dtype == DType::kI8) scales.insert(weights.scale_name(name));
+  });
   weights.for_each([&](const std::string& name, const StoredTensor& t) {
     const auto bytes = static_cast<int64_t>(t.data.size());
     const DTypeBlock block = dtype_block(t.dtype);
@@ -36,7 +41,7 @@ Sizes measure(const WeightSource& weights) {
     s.bytes += bytes;
     auto& entry = s.by_dtype[std::string(dtype_name(fp4 ? DType::kF4E2M1 : t.dtype))];
     entry.second += bytes;
-    if (name.ends_with("_scale_inv") || t.dtype == DType::kF8E8M0) return;
+    if (scales.contains(name)) return;
     s.parameters += elements;
     entry.first += elements;
   });

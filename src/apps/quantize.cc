@@ -46,8 +46,9 @@ struct Settings {
 Error unknown_type(std::string_view flag, std::string_view seen, bool mixes) {
   return invalid_argument(fmt::format(
       "{}: '{}' is no type, expected {}", flag, seen,
-      mixes ? quant::recipe_names()
-            : "f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k or q6_k"));
+      mixes
+          ? quant::recipe_names()
+          : "f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k or mxfp4"));
 }
 
 Result<std::optional<DType>> optional_type(std::string_view flag, const std::string& name) {
@@ -78,7 +79,7 @@ Result<Settings> read_settings(const Options& o) {
 
 bool can_decode(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16 ||
-         type == DType::kF8E4M3 || is_block_quantized(type);
+         type == DType::kF8E4M3 || type == DType::kF4E2M1 || is_block_quantized(type);
 }
 
 // The type that the flags and the recipe give `t`. Says so on standard error if rows do not fit.

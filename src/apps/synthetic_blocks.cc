@@ -60,6 +60,8 @@ void set_scales(quant::BlockQ6_K& b, int finer) {
   b.d = static_cast<uint16_t>(0x0100 >> finer);  // 2^−16, below the normal numbers
 }
 
+void set_scales(quant::BlockMXFP4& b, int finer) { b.e = static_cast<uint8_t>(120 - finer); }
+
 template <typename Block>
 void fill_blocks(std::vector<std::byte>& out, Random& random) {
   for (std::size_t at = 0; at < out.size(); at += sizeof(Block)) {
@@ -147,6 +149,9 @@ std::vector<std::byte> random_blocks(DType type, int64_t blocks) {
       break;
     case DType::kQ6_K:
       fill_blocks<quant::BlockQ6_K>(out, random);
+      break;
+    case DType::kMXFP4:
+      fill_blocks<quant::BlockMXFP4>(out, random);
       break;
     default:
       break;

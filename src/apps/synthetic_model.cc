@@ -298,22 +298,30 @@ void plan_v2_lite(Plan& p) {
   }
 }
 
-// DeepSeek-V4-Flash (its config.json) cut to four layers, of both compression rates, so that it
+// DeepSeek-V4-Flash (its config.json) cut to few layers, of both compression rates, so that it
 // fits a common machine. Stored as DeepSeek does: FP4 experts, FP8 and BF16 for the rest.
 namespace v4 {
 
-constexpr int64_t kHidden = 4096, kLayers = 4, kHeads = 64, kDim = 512, kRope = 64, kVocab = 129280;
-constexpr int64_t kQLora = 1024, kGroups = 8, kOLora = 1024, kExperts = 256, kInner = 2048;
+struct Cut {
+  int64_t layers, experts, vocab;
+};
+constexpr Cut kFlash{.layers = 4, .experts = 256, .vocab = 129280};
+// For a look on a machine of 4 GB: a token reads the same of each layer, but all is smaller.
+constexpr Cut kSmall{.layers = 2, .experts = 16, .vocab = 16160};
+
+constexpr int64_t kHidden = 4096, kHeads = 64, kDim = 512, kRope = 64;
+constexpr int64_t kQLora = 1024, kGroups = 8, kOLora = 1024, kInner = 2048;
 constexpr int64_t kIndexHeads = 64, kIndexDim = 128, kStreams = 4;
 
 int64_t rate(int64_t layer) { return layer % 2 == 0 ? 4 : 128; }
 
+template <const Cut& kCut>
 json config() {
   json ratios = json::array();
-  for (int64_t i = 0; i < kLayers; ++i) ratios.push_back(rate(i));
+  for (int64_t i = 0; i < kCut.layers; ++i) ratios.push_back(rate(i));
   return {{"model_type", "deepseek_v4"},
           {"hidden_size", kHidden},
-          {"num_hidden_layers", kLayers},
+          {"num_hidden_layers", kCut.layers},
           {"num_attention_heads", kHeads},
           {"num_key_value_heads", 1},
           {"head_dim", kDim},
@@ -328,7 +336,7 @@ json config() {
           {"index_n_heads", kIndexHeads},
           {"index_head_dim", kIndexDim},
           {"index_topk", 512},
-          {"n_routed_experts", kExperts},
+          {"n_routed_experts", kCut.experts},
           {"num_experts_per_tok", 6},
           {"n_shared_experts", 1},
           {"moe_intermediate_size", kInner},
@@ -340,7 +348,7 @@ json config() {
           {"hc_mult", kStreams},
           {"hc_sinkhorn_iters", 20},
           {"hc_eps", 1e-6},
-          {"vocab_size", kVocab},
+          {"vocab_size", kCut.vocab},
           {"max_position_embeddings", 1048576},
           {"rms_norm_eps", 1e-6},
           {"num_nextn_predict_layers", 0},
@@ -361,12 +369,13 @@ void plan_compressor(Plan& p, const std::string& prefix, int64_t rate, int64_t e
   p.vector(prefix + "norm.weight", entry, 1.0f);
 }
 
+template <const Cut& kCut>
 void plan(Plan& p) {
-  p.bf16("embed.weight", kVocab, kHidden);
-  p.bf16("head.weight", kVocab, kHidden);
+  p.bf16("embed.weight", kCut.vocab, kHidden);
+  p.bf16("head.weight", kCut.vocab, kHidden);
   p.vector("norm.weight", kHidden, 1.0f);
   plan_streams(p, "hc_head", kStreams, 1);
-  for (int64_t i = 0; i < kLayers; ++i) {
+  for (int64_t i = 0; i < kCut.layers; ++i) {
     const std::string l = fmt::format("layers.{}.", i), a = l + "attn.", f = l + "ffn.";
     p.vector(l + "attn_norm.weight", kHidden, 1.0f);
     p.vector(l + "ffn_norm.weight", kHidden, 1.0f);
@@ -386,9 +395,9 @@ void plan(Plan& p) {
       p.bf16(a + "indexer.weights_proj.weight", kIndexHeads, kHidden);
       plan_compressor(p, a + "indexer.compressor.", 4, kIndexDim);
     }
-    p.bf16(f + "gate.weight", kExperts, kHidden);
-    p.vector(f + "gate.bias", kExperts, 0.01f);
-    for (int64_t e = 0; e < kExperts; ++e) {
+    p.bf16(f + "gate.weight", kCut.experts, kHidden);
+    p.vector(f + "gate.bias", kCut.experts, 0.01f);
+    for (int64_t e = 0; e < kCut.experts; ++e) {
       const std::string x = fmt::format("{}experts.{}.", f, e);
       p.fp4(x + "w1", kInner, kHidden);
       p.fp4(x + "w3", kInner, kHidden);
@@ -402,11 +411,12 @@ void plan(Plan& p) {
 
 }  // namespace v4
 
-constexpr std::array<Shape, 4> kShapes = {{
+constexpr std::array<Shape, 5> kShapes = {{
     {"r1-distill-qwen-1.5b", qwen_config<kQwen1B5>, plan_qwen<kQwen1B5>},
     {"r1-distill-qwen-7b", qwen_config<kQwen7B>, plan_qwen<kQwen7B>},
     {"v2-lite", v2_lite_config, plan_v2_lite},
-    {"v4-flash", v4::config, v4::plan, true},
+    {"v4-flash", v4::config<v4::kFlash>, v4::plan<v4::kFlash>, true},
+    {"v4-flash-small", v4::config<v4::kSmall>, v4::plan<v4::kSmall>, true},
 }};
 
 }  // namespace

@@ -176,6 +176,8 @@ std::string json_preview(const nlohmann::json& value) {
   return text;
 }
 
+std::string json_preview_text(std::string_view text) { return json_preview(json(text)); }
+
 Result<nlohmann::json> parse_json(std::string_view text, std::string_view source,
                                   const JsonLimits& limits) {
   return parse_strictly<json>(text, source, limits);

@@ -75,5 +75,6 @@ class JsonReader {
 
 // A short printable form of a value for error messages (at most 60 bytes, valid UTF-8).
 std::string json_preview(const nlohmann::json& value);
+std::string json_preview_text(std::string_view text);
 
 }  // namespace fathom

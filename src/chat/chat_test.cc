@@ -12,7 +12,7 @@
 #include "chat/python_text.h"
 
 namespace fathom {
-namespace {
+namespace chat_test {
 
 using ::testing::HasSubstr;
 using F = ChatFamily;
@@ -258,5 +258,5 @@ TEST(PythonText, StripsUnicodeSpace) {
   EXPECT_EQ(chat::strip_trailing_newlines("\n"), "");
 }
 
-}  // namespace
+}  // namespace chat_test
 }  // namespace fathom

@@ -12,7 +12,7 @@
 namespace fathom::chat {
 namespace {
 
-constexpr DsmlForm kForm = {
+constexpr DsmlForm kV32Form = {
     .calls_begin = kDsmlCallsBeginV32,
     .calls_end = kDsmlCallsEndV32,
     .before_tools = R"(## Tools
@@ -49,9 +49,9 @@ Here are the functions available in JSONSchema format:
     .after_tools = "\n</functions>\n",
 };
 
-class Encoder {
+class V32Encoder {
  public:
-  Encoder(const Conversation& conversation, PromptBuilder& out)
+  V32Encoder(const Conversation& conversation, PromptBuilder& out)
       : c_(conversation), out_(out), thinking_(conversation.thinking() == true) {
     for (std::size_t i = 0; i < c_.size(); ++i)
       if (c_.role(i) == "user" || c_.role(i) == "developer") last_user_ = static_cast<int64_t>(i);
@@ -60,7 +60,7 @@ class Encoder {
   Status run() {
     if (thinking_ && c_.drops_thinking()) FATHOM_TRY_STATUS(refuse_what_would_be_dropped());
     out_.markup(kBos);
-    if (!dsml_carrier(c_)) FATHOM_TRY_STATUS(write_dsml_extras(c_, std::nullopt, kForm, out_));
+    if (!dsml_carrier(c_)) FATHOM_TRY_STATUS(write_dsml_extras(c_, std::nullopt, kV32Form, out_));
     for (std::size_t i = 0; i < c_.size(); ++i) FATHOM_TRY_STATUS(write(i));
     return {};
   }
@@ -83,7 +83,7 @@ class Encoder {
     const std::string_view role = c_.role(i);
     if (role == "system") {
       out_.text(c_.content_or_empty(i));
-      return write_dsml_extras(c_, i, kForm, out_);
+      return write_dsml_extras(c_, i, kV32Form, out_);
     }
     if (role == "user") {
       out_.markup(kUser).text(c_.content_or_none(i));
@@ -107,7 +107,7 @@ class Encoder {
   Status write_developer(std::size_t i) {
     if (c_.content_or_empty(i).empty()) return c_.bad(i, "content", "empty", "a text");
     out_.markup(kUser);
-    FATHOM_TRY_STATUS(write_dsml_extras(c_, i, kForm, out_));
+    FATHOM_TRY_STATUS(write_dsml_extras(c_, i, kV32Form, out_));
     out_.markup("\n\n# The user's message is: ").text(c_.content_or_empty(i));
     end_user(i);
     return {};
@@ -148,7 +148,7 @@ class Encoder {
       if (!c_.continues_thought(i)) out_.markup(kThinkEnd);
     }
     out_.text(c_.content_or_empty(i));
-    if (c_.calls_tools(i)) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kForm, out_));
+    if (c_.calls_tools(i)) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kV32Form, out_));
     out_.markup(kEos);
     return {};
   }
@@ -162,7 +162,7 @@ class Encoder {
 }  // namespace
 
 Status render_deepseek_v32(const Conversation& conversation, PromptBuilder& out) {
-  return Encoder(conversation, out).run();
+  return V32Encoder(conversation, out).run();
 }
 
 }  // namespace fathom::chat

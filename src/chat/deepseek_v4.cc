@@ -29,7 +29,7 @@ Explicitly write out your entire deliberation process, documenting every interme
 
 )";
 
-constexpr DsmlForm kForm = {
+constexpr DsmlForm kV4Form = {
     .calls_begin = kDsmlCallsBeginV4,
     .calls_end = kDsmlCallsEndV4,
     .before_tools = R"(## Tools
@@ -69,9 +69,9 @@ struct Turn {
   std::optional<std::string_view> task;
 };
 
-class Encoder {
+class V4Encoder {
  public:
-  Encoder(const Conversation& conversation, PromptBuilder& out)
+  V4Encoder(const Conversation& conversation, PromptBuilder& out)
       : c_(conversation), out_(out), thinking_(conversation.thinking() == true) {}
 
   Status run() {
@@ -88,7 +88,7 @@ class Encoder {
     last_user_ = last_user();
     out_.markup(kBos);
     if (thinking_ && effort == "max") out_.markup(kMaximumEffort);
-    if (!dsml_carrier(c_)) FATHOM_TRY_STATUS(write_dsml_extras(c_, std::nullopt, kForm, out_));
+    if (!dsml_carrier(c_)) FATHOM_TRY_STATUS(write_dsml_extras(c_, std::nullopt, kV4Form, out_));
     for (std::size_t t = 0; t < turns_.size(); ++t) {
       FATHOM_TRY_STATUS(write_turn(t));
       FATHOM_TRY_STATUS(end_turn(t));
@@ -178,12 +178,12 @@ class Encoder {
     const std::size_t i = turn.messages[0];
     if (turn.role == "system") {
       out_.text(c_.content_or_empty(i));
-      return write_dsml_extras(c_, i, kForm, out_);
+      return write_dsml_extras(c_, i, kV4Form, out_);
     }
     if (turn.role == "developer") {
       if (c_.content_or_empty(i).empty()) return c_.bad(i, "content", "empty", "a text");
       out_.markup(kUser).text(c_.content_or_empty(i));
-      return write_dsml_extras(c_, i, kForm, out_);
+      return write_dsml_extras(c_, i, kV4Form, out_);
     }
     if (turn.role == "latest_reminder") {
       out_.markup(kLatestReminder).text(c_.content_or_none(i));
@@ -230,7 +230,7 @@ class Encoder {
       if (!c_.continues_thought(i)) out_.markup(kThinkEnd);
     }
     out_.text(c_.content_or_empty(i));
-    if (c_.calls_tools(i)) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kForm, out_));
+    if (c_.calls_tools(i)) FATHOM_TRY_STATUS(write_dsml_calls(c_, i, kV4Form, out_));
     if (!c_.message(i).without_end) out_.markup(kEos);
     return {};
   }
@@ -270,7 +270,7 @@ class Encoder {
 }  // namespace
 
 Status render_deepseek_v4(const Conversation& conversation, PromptBuilder& out) {
-  return Encoder(conversation, out).run();
+  return V4Encoder(conversation, out).run();
 }
 
 }  // namespace fathom::chat

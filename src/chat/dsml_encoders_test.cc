@@ -6,7 +6,7 @@
 #include "chat/chat.h"
 
 namespace fathom {
-namespace {
+namespace dsml_encoders_test {
 
 using ::testing::HasSubstr;
 using F = ChatFamily;
@@ -205,5 +205,5 @@ TEST(DsmlEncoders, ToolsAndSchemasAreGivenInOneWay) {
               HasSubstr("[1].tools is \"x\", expected a list or null"));
 }
 
-}  // namespace
+}  // namespace dsml_encoders_test
 }  // namespace fathom

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 namespace fathom {
-namespace {
+namespace encode_prompt_test {
 
 class EncodePromptTest : public testing::Test {
  protected:
@@ -45,5 +45,5 @@ TEST_F(EncodePromptTest, UsersCannotWriteControlTokens) {
   }
 }
 
-}  // namespace
+}  // namespace encode_prompt_test
 }  // namespace fathom

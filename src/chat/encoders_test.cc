@@ -7,7 +7,7 @@
 #include "chat/chat.h"
 
 namespace fathom {
-namespace {
+namespace encoders_test {
 
 using ::testing::HasSubstr;
 using F = ChatFamily;
@@ -416,5 +416,5 @@ TEST(Encoders, RefusesPromptsBeyondTheLimit) {
   EXPECT_THAT(render(F::kChatMl, many), HasSubstr("100001 messages, the limit is 100000"));
 }
 
-}  // namespace
+}  // namespace encoders_test
 }  // namespace fathom

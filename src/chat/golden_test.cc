@@ -10,7 +10,7 @@
 #include "chat/output_parser.h"
 
 namespace fathom {
-namespace {
+namespace golden_test {
 
 using nlohmann::ordered_json;
 
@@ -181,5 +181,5 @@ TEST(ChatGolden, CompletionsOfV4) {
   EXPECT_EQ(errors, 3);
 }
 
-}  // namespace
+}  // namespace golden_test
 }  // namespace fathom

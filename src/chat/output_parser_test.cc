@@ -6,7 +6,7 @@
 #include <random>
 
 namespace fathom {
-namespace {
+namespace output_parser_test {
 
 using Kind = OutputEvent::Kind;
 
@@ -287,5 +287,5 @@ TEST(OutputParser, LongHeldTextIsNotScannedAgain) {
   }
 }
 
-}  // namespace
+}  // namespace output_parser_test
 }  // namespace fathom

@@ -7,7 +7,7 @@
 #include "chat/output_parser.h"
 
 namespace fathom {
-namespace {
+namespace round_trip_test {
 
 using Kind = OutputEvent::Kind;
 using nlohmann::ordered_json;
@@ -152,5 +152,5 @@ TEST(RoundTrip, EncodedAnswersCutAtRandom) {
   RecordProperty("cuts", cuts);
 }
 
-}  // namespace
+}  // namespace round_trip_test
 }  // namespace fathom

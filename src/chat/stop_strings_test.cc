@@ -5,7 +5,7 @@
 #include <random>
 
 namespace fathom {
-namespace {
+namespace stop_strings_test {
 
 // What comes out of `text` fed in pieces cut at random, and whether it stopped.
 std::pair<std::string, bool> run(const std::vector<std::string>& stops, std::string_view text,
@@ -50,5 +50,5 @@ TEST(StopStringsTest, HoldsBackOnlyWhatMayBeAStop) {
   EXPECT_EQ(s.feed("more"), "");
 }
 
-}  // namespace
+}  // namespace stop_strings_test
 }  // namespace fathom

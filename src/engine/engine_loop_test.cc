@@ -11,7 +11,7 @@
 #include "ops/reference/reference_ops.h"
 
 namespace fathom {
-namespace {
+namespace engine_loop_test {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
@@ -116,5 +116,5 @@ TEST_F(EngineLoopTest, ErasingATenantEndsItsWork) {
   EXPECT_EQ(l->stats().running, 0);
 }
 
-}  // namespace
+}  // namespace engine_loop_test
 }  // namespace fathom

@@ -16,7 +16,7 @@
 #include "ops/reference/reference_ops.h"
 
 namespace fathom {
-namespace {
+namespace engine_serving_test {
 
 using testing::HasSubstr;
 
@@ -462,5 +462,5 @@ TEST_F(ServingTest, ConstraintsHoldAlsoWithDraftsAndAfterAnInterruption) {
   EXPECT_FALSE(e->submit(request));
 }
 
-}  // namespace
+}  // namespace engine_serving_test
 }  // namespace fathom

@@ -18,7 +18,7 @@
 #include "ops/reference/reference_ops.h"
 
 namespace fathom {
-namespace {
+namespace engine_test {
 
 using testing::HasSubstr;
 
@@ -494,5 +494,5 @@ TEST(EngineModelTest, ScheduleDoesNotShowInTokens) {
   }
 }
 
-}  // namespace
+}  // namespace engine_test
 }  // namespace fathom

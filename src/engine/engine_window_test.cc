@@ -12,7 +12,7 @@
 #include "ops/reference/reference_ops.h"
 
 namespace fathom {
-namespace {
+namespace engine_window_test {
 
 constexpr int64_t kVocab = 61;
 constexpr int64_t kWindow = 40;  // tokens before the one computed
@@ -250,5 +250,5 @@ TEST_P(WindowTest, DamagedWindowPagesAreNotUsed) {
 
 INSTANTIATE_TEST_SUITE_P(Drafts, WindowTest, testing::Bool());
 
-}  // namespace
+}  // namespace engine_window_test
 }  // namespace fathom

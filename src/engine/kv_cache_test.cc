@@ -9,7 +9,7 @@
 #include <set>
 
 namespace fathom {
-namespace {
+namespace kv_cache_test {
 
 const std::vector<KvLayerSpec> kLayers = {{3}, {8}, {1}, {5}};
 
@@ -144,5 +144,5 @@ TEST(KvCacheTest, AbsurdSizesAreErrors) {
   EXPECT_FALSE(KvCache::create(deep, {.capacity_tokens = 1 << 20}));
 }
 
-}  // namespace
+}  // namespace kv_cache_test
 }  // namespace fathom

@@ -9,7 +9,7 @@
 #include <vector>
 
 namespace fathom {
-namespace {
+namespace random_test {
 
 using Words = std::array<uint32_t, 4>;
 
@@ -74,5 +74,5 @@ TEST(UniformTest, DependsOnSeedPositionAndStreamAlone) {
   EXPECT_EQ(static_cast<int>(seen.size()), draws);
 }
 
-}  // namespace
+}  // namespace random_test
 }  // namespace fathom

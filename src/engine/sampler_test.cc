@@ -13,7 +13,7 @@
 #include <string>
 
 namespace fathom {
-namespace {
+namespace sampler_test {
 
 using testing::HasSubstr;
 
@@ -362,5 +362,5 @@ TEST(ValidateTest, NamesTheParameterItRefuses) {
   refuse(many, "logit_bias");
 }
 
-}  // namespace
+}  // namespace sampler_test
 }  // namespace fathom

@@ -7,7 +7,7 @@
 #include "model/v4_attention.h"
 
 namespace fathom {
-namespace {
+namespace v4_cache_test {
 
 constexpr int64_t kContext = 128 << 10;
 
@@ -78,5 +78,5 @@ TEST(V4Cache, PagesTakeWhatTheFormulaSays) {
   EXPECT_GT(static_cast<double>(most), formula);
 }
 
-}  // namespace
+}  // namespace v4_cache_test
 }  // namespace fathom

@@ -18,8 +18,8 @@ bool is_linear(const std::string& name) {
 Result<WeightView> EncodedWeights::matrix(const std::string& name, int64_t rows,
                                           int64_t cols) const {
   FATHOM_TRY(WeightView w, inner_->matrix(name, rows, cols));
-  if (is_block_quantized(w.dtype) || !is_linear(name) || cols % dtype_block(type_).elements != 0)
-    return w;
+  const bool quantized = is_block_quantized(w.dtype) || w.dtype == DType::kF4E2M1;
+  if (quantized || !is_linear(name) || cols % dtype_block(type_).elements != 0) return w;
   const auto row_bytes = static_cast<std::size_t>(dtype_row_bytes(type_, cols));
   std::vector<std::byte>& bytes = encoded_[name];
   if (bytes.empty()) {

@@ -25,8 +25,8 @@ class EncodedWeights : public WeightSource {
   }
   std::string description() const override { return inner_->description(); }
 
-  // In `type`, unless it is block-quantised already, is no linear layer (embeddings, the router),
-  // or its rows are no whole blocks.
+  // In `type`, unless it is block-quantised or FP4 already, is no linear layer (embeddings, the
+  // router), or its rows are no whole blocks.
   Result<WeightView> matrix(const std::string& name, int64_t rows, int64_t cols) const override;
   Result<WeightView> vector(const std::string& name, int64_t size) const override {
     return inner_->vector(name, size);

@@ -45,7 +45,7 @@ constexpr std::array<GgmlType, 38> kGgmlTypes = {{
     {32, "Q4_0_4_8", std::nullopt},   {33, "Q4_0_8_8", std::nullopt},
     {34, "TQ1_0", std::nullopt},      {35, "TQ2_0", std::nullopt},
     {36, "IQ4_NL_4_4", std::nullopt}, {37, "IQ4_NL_4_8", std::nullopt},
-    {39, "MXFP4", std::nullopt},      {40, "NVFP4", std::nullopt},
+    {39, "MXFP4", DType::kMXFP4},     {40, "NVFP4", std::nullopt},
 }};
 
 std::string shown(std::string_view text) {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
+#include "io/gguf_weights.h"
 #include "tensor/float_formats.h"
 
 namespace fathom {
@@ -16,7 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr double kMaxFactor = 1e6;
-constexpr std::string_view kCorrectionBias = "mlp.gate.e_score_correction_bias";
 
 // What the functions below share: the file, the architecture's prefix, the result.
 struct Source {

@@ -175,7 +175,8 @@ TEST(Gguf, NumbersOfTypesGoBothWays) {
     ++known;
     EXPECT_EQ(ggml_type_number(*type), n);
   }
-  EXPECT_EQ(known, 18);
+  EXPECT_EQ(known, 19);
+  EXPECT_EQ(dtype_from_ggml_type(39), DType::kMXFP4);
   EXPECT_EQ(ggml_type_number(DType::kF8E4M3), std::nullopt);
 }
 

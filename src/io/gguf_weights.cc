@@ -102,8 +102,6 @@ constexpr std::array<NamePair, 35> kV4LayerNames = {{
     {"nextn.shared_head_norm.weight", "nextn.shared_head_norm.weight"},
 }};
 
-constexpr std::string_view kCorrectionBias = "mlp.gate.e_score_correction_bias";
-
 std::string_view lookup(std::span<const NamePair> names, std::string_view name) {
   for (const auto& [gguf, huggingface] : names)
     if (gguf == name) return huggingface;

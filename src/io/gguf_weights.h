@@ -11,11 +11,15 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "io/gguf_files.h"
 #include "io/weight_source.h"
 
 namespace fathom {
+
+// HuggingFace's name of the router's correction bias, within a layer.
+inline constexpr std::string_view kCorrectionBias = "mlp.gate.e_score_correction_bias";
 
 // "model.layers.3.self_attn.q_proj.weight" for "blk.3.attn_q.weight"; the name itself if it is none
 // that HuggingFace's models have. Stacked experts: see GgufWeights.

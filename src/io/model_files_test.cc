@@ -262,7 +262,8 @@ TEST_F(ModelDirectory, Fp8WeightsNeedTheConfigAndTheirScales) {
   dir_.write("config.json", with_config);
   EXPECT_EQ(error("a", 3, 5), "");
   EXPECT_EQ(error("plain", 1, 2), "");  // stayed BF16: needs no scale
-  EXPECT_THAT(error("no_scale", 1, 1), HasSubstr("'no_scale_scale_inv' is missing"));
+  EXPECT_THAT(error("no_scale", 1, 1),
+              HasSubstr("neither 'no_scale_scale_inv' nor 'no_scale.scale' is there"));
 }
 
 TEST_F(ModelDirectory, TokenIdsComeAsANumberOrAList) {

@@ -26,6 +26,12 @@ float widen(DType type, const std::byte* data, int64_t i) {
   return type == DType::kBF16 ? bf16_to_f32(raw) : f16_to_f32(raw);
 }
 
+// "X.weight" -> "X.scale"
+std::string v4_scale_name(const std::string& name) {
+  constexpr std::string_view kWeight = ".weight";
+  return (name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name) + ".scale";
+}
+
 }  // namespace
 
 std::string shape_string(std::span<const int64_t> shape) {
@@ -83,15 +89,11 @@ Result<WeightView> WeightSource::matrix(const std::string& name, int64_t rows, i
   }
 }
 
-namespace {
-
-// "X.weight" -> "X.scale"
-std::string scale_name_of(const std::string& name) {
-  constexpr std::string_view kWeight = ".weight";
-  return (name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name) + ".scale";
+std::string WeightSource::scale_name(const std::string& name) const {
+  for (const std::string& candidate : {name + "_scale_inv", v4_scale_name(name)})
+    if (has(candidate)) return candidate;
+  return "";
 }
-
-}  // namespace
 
 // FP8: one scale for a block of rows and columns, X.weight_scale_inv as V3 has it, or X.scale as
 // V4.
@@ -103,19 +105,19 @@ Status WeightSource::add_block_scales(const StoredTensor& t, const std::string& 
         "fp8 and weight_block_size",
         t.file, name));
   }
-  std::string scale_name = name + "_scale_inv";
-  if (!has(scale_name) && has(scale_name_of(name))) scale_name = scale_name_of(name);
-  const StoredTensor* s = find(scale_name);
+  const std::string scales_of = scale_name(name);
+  const StoredTensor* s = find(scales_of);
   if (s == nullptr) {
-    return invalid_argument(
-        fmt::format("{}: tensor '{}' is F8_E4M3, but '{}' is missing, expected its scales", t.file,
-                    name, scale_name));
+    return invalid_argument(fmt::format(
+        "{}: tensor '{}' is F8_E4M3, but neither '{}_scale_inv' nor '{}' is there, expected its "
+        "scales",
+        t.file, name, name, v4_scale_name(name)));
   }
   const int64_t scale_rows = (w.rows + scale_block_rows_ - 1) / scale_block_rows_;
   const int64_t scale_cols = (w.cols + scale_block_cols_ - 1) / scale_block_cols_;
   if (s->shape.size() != 2 || s->shape[0] != scale_rows || s->shape[1] != scale_cols)
-    return wrong_shape(*s, scale_name, fmt::format("[{}, {}]", scale_rows, scale_cols));
-  FATHOM_TRY(const WeightView scales, vector(scale_name, scale_rows * scale_cols));
+    return wrong_shape(*s, scales_of, fmt::format("[{}, {}]", scale_rows, scale_cols));
+  FATHOM_TRY(const WeightView scales, vector(scales_of, scale_rows * scale_cols));
   w.scales = scales.f32();
   w.scale_stride = scale_cols;
   w.scale_block_rows = scale_block_rows_;
@@ -126,20 +128,20 @@ Status WeightSource::add_block_scales(const StoredTensor& t, const std::string& 
 // FP4: X.scale with an exponent for 32 of a row.
 Status WeightSource::add_exponents(const StoredTensor& t, const std::string& name,
                                    WeightView& w) const {
-  const std::string scale_name = scale_name_of(name);
-  const StoredTensor* s = find(scale_name);
+  const std::string scales_of = v4_scale_name(name);
+  const StoredTensor* s = find(scales_of);
   if (s == nullptr) {
     return invalid_argument(
         fmt::format("{}: tensor '{}' is I8, but '{}' is missing, expected the scales of two FP4 "
                     "weights a byte",
-                    t.file, name, scale_name));
+                    t.file, name, scales_of));
   }
   const int64_t cols = w.cols / kF4Block;
   if (s->shape.size() != 2 || s->shape[0] != w.rows || s->shape[1] != cols)
-    return wrong_shape(*s, scale_name, fmt::format("[{}, {}]", w.rows, cols));
+    return wrong_shape(*s, scales_of, fmt::format("[{}, {}]", w.rows, cols));
   if (s->dtype != DType::kF8E8M0) {
     return invalid_argument(fmt::format("{}: tensor '{}' has type {}, expected F8_E8M0", s->file,
-                                        scale_name, dtype_name(s->dtype)));
+                                        scales_of, dtype_name(s->dtype)));
   }
   w.exponents = reinterpret_cast<const uint8_t*>(s->data.data());
   return {};

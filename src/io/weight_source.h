@@ -42,6 +42,9 @@ class WeightSource {
   virtual std::string description() const = 0;
 
   bool has(std::string_view name) const { return find(name) != nullptr; }
+  // The tensor that holds the scales of the FP8 or FP4 weight `name`: V3 calls it
+  // X.weight_scale_inv, V4 X.scale. "" if there is none of either name.
+  std::string scale_name(const std::string& name) const;
 
   // The weight `name` of shape [rows, cols], with its scales if it is FP8 or FP4. Errors: missing,
   // wrong shape, a dtype that is no weight's, scales missing or of the wrong shape.

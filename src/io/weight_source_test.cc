@@ -158,7 +158,7 @@ TEST(WeightSource, Fp8NeedsScalesOfTheRightShape) {
   EXPECT_THAT(error(with_scales("U8", {2, 3}, "123456")),
               HasSubstr("'w_scale_inv' has type U8, expected F32, F16 or BF16"));
   EXPECT_THAT(error({{"w", "F8_E4M3", {3, 5}, std::string(15, '\x38')}}),
-              HasSubstr("'w' is F8_E4M3, but 'w_scale_inv' is missing"));
+              HasSubstr("'w' is F8_E4M3, but neither 'w_scale_inv' nor 'w.scale' is there"));
 }
 
 // V4's names and types of scales.

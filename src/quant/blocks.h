@@ -11,7 +11,7 @@
 
 namespace fathom::quant {
 
-inline constexpr int kBlock = 32;        // elements of a Q4_0 … Q8_0 block
+inline constexpr int kBlock = 32;        // elements of a Q4_0 … Q8_0 and MXFP4 block
 inline constexpr int kSuperBlock = 256;  // elements of a Q2_K … Q6_K block
 
 // w[i] = d · (q[i] − 8); q[i] for i < 16 in the low halves of qs[i], i >= 16 in the high halves of
@@ -84,10 +84,16 @@ struct BlockQ6_K {
   int8_t scales[16];
   uint16_t d;
 };
+// w[i] = 2^(e − 127) · the E2M1 code q[i] (tensor/float_formats.h), q as in Q4_0. e = 255 is NaN,
+// as in the specification of the element (OCP Microscaling Formats 1.0); ggml takes it as 2^128.
+struct BlockMXFP4 {
+  uint8_t e;
+  uint8_t qs[16];
+};
 
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22);
 static_assert(sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34 && sizeof(BlockQ2_K) == 84);
 static_assert(sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144 && sizeof(BlockQ5_K) == 176);
-static_assert(sizeof(BlockQ6_K) == 210);
+static_assert(sizeof(BlockQ6_K) == 210 && sizeof(BlockMXFP4) == 17);
 
 }  // namespace fathom::quant

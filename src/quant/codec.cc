@@ -110,6 +110,14 @@ void decode_block(const BlockQ6_K& b, float* out) {
   }
 }
 
+void decode_block(const BlockMXFP4& b, float* out) {
+  const float scale = f8e8m0_to_f32(b.e);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = f4e2m1_to_f32(b.qs[i]) * scale;
+    out[i + 16] = f4e2m1_to_f32(static_cast<uint8_t>(b.qs[i] >> 4)) * scale;
+  }
+}
+
 template <class Block, int kElements>
 void decode_blocks(const std::byte* data, int64_t elements, float* out) {
   FATHOM_CHECK_EQ(elements % kElements, 0);
@@ -160,6 +168,8 @@ void decode(DType type, const std::byte* data, int64_t elements, float* out) {
       return decode_blocks<BlockQ5_K, kSuperBlock>(data, elements, out);
     case DType::kQ6_K:
       return decode_blocks<BlockQ6_K, kSuperBlock>(data, elements, out);
+    case DType::kMXFP4:
+      return decode_blocks<BlockMXFP4, kBlock>(data, elements, out);
     default:
       FATHOM_CHECK(false) << "no codec for " << dtype_name(type);
   }

@@ -79,6 +79,8 @@ void encode(DType type, const float* x, int64_t elements, const float* importanc
       return encode_blocks<BlockQ5_K, kSuperBlock>(x, elements, importance, out);
     case DType::kQ6_K:
       return encode_blocks<BlockQ6_K, kSuperBlock>(x, elements, importance, out);
+    case DType::kMXFP4:
+      return encode_blocks<BlockMXFP4, kBlock>(x, elements, importance, out);
     default:
       FATHOM_CHECK(false) << "no codec for " << dtype_name(type);
   }

@@ -14,6 +14,9 @@ void encode_block(const float* x, const float* w, BlockQ5_0& out);
 void encode_block(const float* x, const float* w, BlockQ5_1& out);
 void encode_block(const float* x, const float* w, BlockQ8_0& out);
 
+// encode_mxfp4.cc: 32 weights.
+void encode_block(const float* x, const float* w, BlockMXFP4& out);
+
 // encode_k.cc: 256 weights.
 void encode_block(const float* x, const float* w, BlockQ2_K& out);
 void encode_block(const float* x, const float* w, BlockQ3_K& out);

@@ -15,8 +15,6 @@ namespace {
 
 constexpr int kRounds = 3;
 
-float stored(float v) { return f16_to_f32(f32_to_f16(v)); }
-
 // What both kinds of block hold: integers of weights, scales (and minimums) of groups.
 template <std::size_t kGroups>
 struct SuperBlock {

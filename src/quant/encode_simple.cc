@@ -11,8 +11,6 @@
 namespace fathom::quant {
 namespace {
 
-float stored(float v) { return f16_to_f32(f32_to_f16(v)); }
-
 // One more round: the integers that `code` gives, and the best scale for those.
 float refit_scale(const Group& g, float scale, IntRange range) {
   const RoundedSums<1> s = rounded_sums<1>(g, {0.0f}, {inverse(scale)}, range);

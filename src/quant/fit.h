@@ -13,6 +13,8 @@
 #include <array>
 #include <cmath>
 
+#include "tensor/float_formats.h"
+
 namespace fathom::quant {
 
 struct IntRange {
@@ -29,6 +31,9 @@ struct Group {
 struct Affine {
   float scale = 0, offset = 0;
 };
+
+// A scale as the block will have it.
+inline float stored(float v) { return f16_to_f32(f32_to_f16(v)); }
 
 // The integer nearest to v (ties to even), within the range.
 inline float round_into(float v, IntRange range) {

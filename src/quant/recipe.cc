@@ -8,7 +8,7 @@
 namespace fathom::quant {
 namespace {
 
-constexpr std::array<Recipe, 20> kRecipes = {{
+constexpr std::array<Recipe, 21> kRecipes = {{
     {"f32", DType::kF32, 0, "float32"},
     {"f16", DType::kF16, 1, "half precision"},
     {"bf16", DType::kBF16, 32, "bfloat16"},
@@ -29,6 +29,7 @@ constexpr std::array<Recipe, 20> kRecipes = {{
     {"q5_k_s", DType::kQ5_K, 16, "5.5 bits, small mix"},
     {"q5_k_m", DType::kQ5_K, 17, "mix of 5 and 6 bits"},
     {"q6_k", DType::kQ6_K, 18, "6.6 bits"},
+    {"mxfp4", DType::kMXFP4, 38, "4.25 bits for experts, Q8_0 for the rest"},
 }};
 
 std::string lower(std::string_view s) {
@@ -114,6 +115,7 @@ DType recipe_type(const Recipe& recipe, const ModelShape& model, std::string_vie
   const DType base = recipe.base;
   if (!is_block_quantized(base)) return base;
   const std::string_view r = recipe.name;
+  if (base == DType::kMXFP4) return contains(name, "_exps.") ? base : DType::kQ8_0;
   if (name == "output.weight" || (model.tied_embeddings && name == "token_embd.weight")) {
     if (base == DType::kQ8_0 || cols % dtype_block(base).elements != 0) return DType::kQ8_0;
     return DType::kQ6_K;

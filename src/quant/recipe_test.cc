@@ -90,6 +90,19 @@ TEST(Recipe, Mixes) {
   EXPECT_EQ(type_of("q4_k", "blk.11.attn_v.weight", big), DType::kQ4_K);
 }
 
+// As llama.cpp's MXFP4_MOE.
+TEST(Recipe, Mxfp4IsForExperts) {
+  using Counts = std::map<DType, int>;
+  for (const char* stem : {"ffn_up_exps", "ffn_down_exps", "ffn_gate_exps", "ffn_gate_up_exps"})
+    EXPECT_EQ(count("mxfp4", stem, 8), (Counts{{DType::kMXFP4, 32}})) << stem;
+  for (const char* stem : {"attn_q", "attn_v", "ffn_down", "ffn_up_shexp"})
+    EXPECT_EQ(count("mxfp4", stem, 8), (Counts{{DType::kQ8_0, 32}})) << stem;
+  const ModelShape model{.layers = 32};
+  EXPECT_EQ(type_of("mxfp4", "output.weight", model), DType::kQ8_0);
+  EXPECT_EQ(type_of("mxfp4", "token_embd.weight", model), DType::kQ8_0);
+  EXPECT_EQ(type_from_name("mxfp4"), DType::kMXFP4);
+}
+
 TEST(Recipe, Fallbacks) {
   EXPECT_EQ(fallback_type(DType::kQ4_K, 512), DType::kQ4_K);
   EXPECT_EQ(fallback_type(DType::kQ2_K, 64), DType::kQ4_0);
@@ -100,6 +113,7 @@ TEST(Recipe, Fallbacks) {
   EXPECT_EQ(fallback_type(DType::kQ4_K, 48), DType::kF16);
   EXPECT_EQ(fallback_type(DType::kQ8_0, 33), DType::kF16);
   EXPECT_EQ(fallback_type(DType::kF32, 33), DType::kF32);
+  EXPECT_EQ(fallback_type(DType::kMXFP4, 48), DType::kF16);
 }
 
 }  // namespace

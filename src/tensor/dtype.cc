@@ -14,7 +14,7 @@ struct Entry {
   int64_t elements = 1;
 };
 
-constexpr std::array<Entry, 27> kEntries = {{
+constexpr std::array<Entry, 28> kEntries = {{
     {DType::kF32, "F32", 4},
     {DType::kF16, "F16", 2},
     {DType::kBF16, "BF16", 2},
@@ -42,6 +42,7 @@ constexpr std::array<Entry, 27> kEntries = {{
     {DType::kQ4_K, "Q4_K", 144, 256},
     {DType::kQ5_K, "Q5_K", 176, 256},
     {DType::kQ6_K, "Q6_K", 210, 256},
+    {DType::kMXFP4, "MXFP4", 17, 32},
 }};
 
 const Entry& entry(DType type) {

@@ -40,6 +40,7 @@ enum class DType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  kMXFP4,
 };
 
 // Bytes of one element. Only for types that are stored one by one.

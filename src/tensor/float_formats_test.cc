@@ -68,6 +68,27 @@ TEST(FloatFormats, EveryF8E4M3) {
   EXPECT_EQ(f8e4m3_to_f32(0x01), std::ldexp(1.f, -9));
 }
 
+// Sign and the magnitudes of the OCP Microscaling Formats 1.0 specification, table 5.
+TEST(FloatFormats, EveryF4E2M1) {
+  constexpr float kMagnitudes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  for (int v = 0; v < 16; ++v) {
+    for (const int above : {0, 0x50, 0xF0}) {  // the neighbour in the byte does not matter
+      const float f = f4e2m1_to_f32(static_cast<uint8_t>(v | above));
+      EXPECT_EQ(f, v < 8 ? kMagnitudes[v] : -kMagnitudes[v - 8]) << v;
+      EXPECT_EQ(std::signbit(f), v >= 8) << v;
+    }
+    EXPECT_EQ(f4e2m1_to_f32(static_cast<uint8_t>(v)), value_of(v >> 3, v >> 1 & 3, v & 1, 1, 1));
+  }
+}
+
+TEST(FloatFormats, EveryF8E8M0) {
+  for (int v = 0; v < 255; ++v)
+    EXPECT_EQ(f8e8m0_to_f32(static_cast<uint8_t>(v)), std::ldexp(1.0f, v - 127)) << v;
+  EXPECT_EQ(f8e8m0_to_f32(0), std::ldexp(1.0f, -127));
+  EXPECT_EQ(f8e8m0_to_f32(254), std::ldexp(1.0f, 127));
+  EXPECT_TRUE(std::isnan(f8e8m0_to_f32(255)));
+}
+
 TEST(FloatFormats, EveryBf16ComesBack) {
   for (int v = 0; v < 65536; ++v) {
     const auto bits = static_cast<uint16_t>(v);

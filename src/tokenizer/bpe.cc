@@ -22,8 +22,6 @@ namespace {
 // Up to here the scan beats the queue (measured on English and Chinese text with V3's vocabulary).
 constexpr std::size_t kShortPiece = 48;
 
-std::string shown(std::string_view text) { return json_preview(nlohmann::json(text)); }
-
 // A min-heap for std::push_heap, which keeps the maximum in front.
 bool later(const BpeScratch::Candidate& a, const BpeScratch::Candidate& b) {
   return std::tie(a.rank, a.position) > std::tie(b.rank, b.position);
@@ -98,9 +96,10 @@ Status Bpe::add_merges(const TokenizerSpec& spec) {
     for (int k = 0; k < 3; ++k) {
       const auto it = vocab_.find(names[k]);
       if (it == vocab_.end()) {
-        return invalid_argument(fmt::format(
-            "{}: model.merges[{}] {} {} {}, expected a token of model.vocab", source_, i,
-            shown(merge.left + " " + merge.right), k < 2 ? "names" : "gives", shown(names[k])));
+        return invalid_argument(
+            fmt::format("{}: model.merges[{}] {} {} {}, expected a token of model.vocab", source_,
+                        i, json_preview_text(merge.left + " " + merge.right),
+                        k < 2 ? "names" : "gives", json_preview_text(names[k])));
       }
       ids[k] = it->second;
     }
@@ -122,8 +121,9 @@ Status Bpe::add_unknown(std::string_view unit, int32_t& pending, std::vector<int
   }
   if (unk_id_ == kNone) return {};
   if (unk_id_ == kMissing) {
-    return invalid_argument(fmt::format(
-        "{}: model.unk_token is {}, expected a token of model.vocab", source_, shown(unk_token_)));
+    return invalid_argument(
+        fmt::format("{}: model.unk_token is {}, expected a token of model.vocab", source_,
+                    json_preview_text(unk_token_)));
   }
   if (pending != kNone && !fuse_unk_) ids.push_back(pending);
   pending = unk_id_;

@@ -16,7 +16,7 @@
 #include "tokenizer/test_support.h"
 
 namespace fathom {
-namespace {
+namespace bpe_test {
 
 using test::byte_spec;
 
@@ -190,5 +190,5 @@ TEST(PieceCache, ReturnsWhatWasPutOrNothing) {
   EXPECT_GT(hits, 5'000);
 }
 
-}  // namespace
+}  // namespace bpe_test
 }  // namespace fathom

@@ -10,7 +10,7 @@
 #include "tokenizer/tokenizer_json.h"
 
 namespace fathom {
-namespace {
+namespace gguf_spec_test {
 
 using nlohmann::json;
 using ::testing::AllOf;
@@ -248,5 +248,5 @@ TEST(GgufSpec, AnEmptyControlTokenIsRefused) {
               HasSubstr("tokenizer.ggml.tokens[256] is \"\""));
 }
 
-}  // namespace
+}  // namespace gguf_spec_test
 }  // namespace fathom

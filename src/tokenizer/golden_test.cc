@@ -9,7 +9,7 @@
 #include "tokenizer/test_support.h"
 
 namespace fathom {
-namespace {
+namespace golden_test {
 
 using nlohmann::json;
 using test::ids_of;
@@ -86,5 +86,5 @@ TEST(DeepseekV3, Facts) {
   EXPECT_EQ(t->token_bytes(t->token_to_id("Ġthe").value_or(-1)), " the");
 }
 
-}  // namespace
+}  // namespace golden_test
 }  // namespace fathom

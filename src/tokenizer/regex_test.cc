@@ -12,7 +12,7 @@
 #include "tokenizer/unicode_data.h"
 
 namespace fathom {
-namespace {
+namespace regex_test {
 
 std::vector<std::string> matches(std::string_view pattern, std::string_view text) {
   auto regex = Regex::compile(pattern, "test");
@@ -165,5 +165,5 @@ TEST(Regex, TrailingSpaceIsLinear) {
   EXPECT_EQ(matches(R"(\s+$)", "中" + spaces), Strings{spaces});
 }
 
-}  // namespace
+}  // namespace regex_test
 }  // namespace fathom

@@ -11,7 +11,7 @@
 #include "tokenizer/unicode_data.h"
 
 namespace fathom {
-namespace {
+namespace stages_test {
 
 using Strings = std::vector<std::string>;
 using Kind = NormalizerStep::Kind;
@@ -184,5 +184,5 @@ TEST(AddedTokens, RepeatedPrefixIsLinear) {
   EXPECT_EQ(marked({spaces}, "a" + blank).size(), blank.size() + 1 + 4 + (blank.size() - 1) * 4);
 }
 
-}  // namespace
+}  // namespace stages_test
 }  // namespace fathom

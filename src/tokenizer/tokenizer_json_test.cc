@@ -11,7 +11,7 @@
 #include "tokenizer/test_support.h"
 
 namespace fathom {
-namespace {
+namespace tokenizer_json_test {
 
 using nlohmann::json;
 
@@ -171,5 +171,5 @@ TEST(TokenizerJson, NotATokenizer) {
   EXPECT_EQ(absent.error().code, ErrorCode::kNotFound);
 }
 
-}  // namespace
+}  // namespace tokenizer_json_test
 }  // namespace fathom

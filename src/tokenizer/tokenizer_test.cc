@@ -18,7 +18,7 @@
 #include "tokenizer/test_support.h"
 
 namespace fathom {
-namespace {
+namespace tokenizer_test {
 
 using test::byte_spec;
 using test::ids_of;
@@ -194,5 +194,5 @@ TEST(Tokenizer, ManyThreadsAtOnce) {
   EXPECT_EQ(wrong, 0);
 }
 
-}  // namespace
+}  // namespace tokenizer_test
 }  // namespace fathom

@@ -17,8 +17,6 @@
 namespace fathom {
 namespace {
 
-std::string shown(std::string_view text) { return json_preview(nlohmann::json(text)); }
-
 std::string replace_all(std::string text, const std::pair<std::string, std::string>& replacement) {
   std::string out;
   std::size_t done = 0;
@@ -52,7 +50,7 @@ Status check_ids(const TokenizerSpec& spec, int32_t& largest) {
   const auto check = [&](std::string_view content, int32_t id, std::string_view field) -> Status {
     if (id < 0 || id >= limits::kMaxVocab) {
       return invalid_argument(fmt::format("{}: {}: the id of {} is {}, expected 0 to {}",
-                                          spec.source, field, shown(content), id,
+                                          spec.source, field, json_preview_text(content), id,
                                           limits::kMaxVocab - 1));
     }
     if (static_cast<int64_t>(content.size()) > limits::kMaxTokenBytes) {
@@ -62,7 +60,7 @@ Status check_ids(const TokenizerSpec& spec, int32_t& largest) {
     }
     if (!utf8_is_valid(content)) {
       return invalid_argument(fmt::format("{}: {}: the token with id {} is {}, expected UTF-8",
-                                          spec.source, field, id, shown(content)));
+                                          spec.source, field, id, json_preview_text(content)));
     }
     largest = std::max(largest, id);
     return {};
@@ -104,11 +102,12 @@ Status Vocabulary::add(std::string_view content, int32_t id, std::string_view fi
   Token& token = tokens_[id];
   if (token.exists) {
     return invalid_argument(fmt::format("{}: {}: {} has the id {}, which {} has already", source_,
-                                        field, shown(content), id, shown(token.content)));
+                                        field, json_preview_text(content), id,
+                                        json_preview_text(token.content)));
   }
   if (const auto [it, fresh] = ids_.emplace(content, id); !fresh) {
     return invalid_argument(fmt::format("{}: {}: {} has the id {}, expected {} as before", source_,
-                                        field, shown(content), id, it->second));
+                                        field, json_preview_text(content), id, it->second));
   }
   token.content = content;
   token.exists = true;

@@ -29,7 +29,9 @@ constexpr std::array<Format, 5> kFormats = {{{DType::kF32, 0},
 class OpsTest : public testing::Test {
  protected:
   ReferenceOps reference_;
-  CpuOps cpu_{{.threads = 2}};
+  // Inputs in float32, whatever the weights: block_dot_test has the int8 ones.
+  CpuOps cpu_{{.threads = 2, .compute = ComputeType::kF32}};
+  CpuOps auto_{{.threads = 2}};
   std::mt19937 rng_{42};
 };
 
@@ -42,7 +44,7 @@ TEST_F(OpsTest, Linear) {
   for_each_target([&] {
     for (const Format& f : kFormats) {
       for (const int64_t m : {0, 1, 2, 3, 4, 7, 33}) {
-        for (const int64_t k : {1, 7, 16, 40, 129, 300}) {
+        for (const int64_t k : {1, 7, 16, 40, 129, 256, 300}) {
           for (const int64_t n : {1, 5, 8, 67, 260}) {
             const Weight w(rng_, f.dtype, n, k, f.block);
             const Weight bias(rng_, DType::kF32, 1, n);
@@ -62,7 +64,6 @@ TEST_F(OpsTest, Linear) {
   });
 }
 
-// A view of some rows of a stored matrix must find its own scales.
 TEST_F(OpsTest, LinearOfFp4) {
   for_each_target([&] {
     for (const int64_t m : {0, 1, 2, 3, 4, 7, 33}) {
@@ -73,10 +74,12 @@ TEST_F(OpsTest, LinearOfFp4) {
           Matrix x(m, k, 3), expected(m, n), actual(m, n, 1);
           x.fill(rng_);
           reference_.linear({x.view(), rows, {}, expected.view()});
-          cpu_.linear({x.view(), rows, {}, actual.view()});
-          expect_close(actual.view(), expected.view(), kTolerance,
-                       shape(m, k, n, {DType::kF4E2M1, 32}),
-                       0.1 * std::sqrt(static_cast<double>(k)));
+          for (CpuOps* ops : {&cpu_, &auto_}) {  // auto's int8 are as exact as float32
+            ops->linear({x.view(), rows, {}, actual.view()});
+            expect_close(actual.view(), expected.view(), kTolerance,
+                         shape(m, k, n, {DType::kF4E2M1, 32}),
+                         0.1 * std::sqrt(static_cast<double>(k)));
+          }
         }
       }
     }
@@ -101,6 +104,37 @@ TEST_F(OpsTest, LinearOfFp4) {
   }
 }
 
+// There are several ways to compute these; a row's bits are the same with each, and NaN stays NaN.
+TEST_F(OpsTest, LinearOfFp8GivesARowTheSameBitsAmongOthersAndKeepsNan) {
+  for_each_target([&] {
+    const int64_t m = 7, k = 384, n = 67;
+    Weight w(rng_, DType::kF8E4M3, n, k, 128);
+    Matrix x(m, k), expected(m, n), together(m, n), alone(1, n);
+    x.fill(rng_);
+    reference_.linear({x.view(), w.view(), {}, expected.view()});
+    for (const bool nan : {false, true}) {
+      // Behind the check of const: the test's own memory.
+      auto* bytes = const_cast<std::byte*>(w.view().data);
+      if (nan) bytes[20 * k + 200] = std::byte{0xFF};
+      cpu_.linear({x.view(), w.view(), {}, together.view()});
+      for (int64_t i = 0; i < m; ++i) {
+        cpu_.linear({x.view().row_range(i, 1), w.view(), {}, alone.view()});
+        for (int64_t j = 0; j < n; ++j) {
+          const float a = alone.view().f32(0)[j], t = together.view().f32(i)[j];
+          if (nan && j == 20) {
+            EXPECT_TRUE(std::isnan(a) && std::isnan(t)) << i << " " << a << " " << t;
+          } else {
+            EXPECT_EQ(a, t) << i << " " << j;
+            EXPECT_NEAR(t, expected.view().f32(i)[j], 1e-4) << i << " " << j;
+          }
+        }
+      }
+    }
+    if (HasFailure()) return;
+  });
+}
+
+// A view of some rows of a stored matrix must find its own scales.
 TEST_F(OpsTest, LinearOfARowRangeUsesItsScales) {
   const Weight w(rng_, DType::kF8E4M3, 300, 200, 128);
   Matrix x(5, 200), expected(5, 131), actual(5, 131);

@@ -4,8 +4,10 @@ and nobody ever sees half a file.
 """
 import fcntl
 import math
+import json
 import os
 import pty
+import random
 import re
 import resource
 import signal
@@ -15,14 +17,14 @@ import sys
 import termios
 import time
 
-from support import BINARY, ENVIRONMENT, NANO, ROOT, SANITIZED, FathomTest, fathom, main
+from support import BINARY, DATA, ENVIRONMENT, NANO, ROOT, SANITIZED, FathomTest, fathom, main
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from read_gguf import read_gguf  # noqa: E402
 from write_gguf import F32, STRING, U32, key_value, string  # noqa: E402
 
 TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "q2_k": 10, "q3_k": 11,
-         "q4_k": 12, "q5_k": 13, "q6_k": 14, "bf16": 30}
+         "q4_k": 12, "q5_k": 13, "q6_k": 14, "bf16": 30, "mxfp4": 39}
 MIXES = ["q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m"]
 QUESTION = "What is 4837 + 926?"
 VOCAB, HIDDEN, LAYERS, INNER = 32000, 2048, 4, 8192
@@ -55,6 +57,48 @@ def big_model(path):
         f.truncate((len(head) + 31) // 32 * 32 + data)
 
 
+def fp4_model(folder):
+    """deepseek_v3_fp8 in V4's storage: gate and up of the experts in FP4, the scales of FP8 as powers of two under
+    the name X.scale, in F8_E8M0 or, in layer 0, F32. Rows of down have no whole blocks of 32,
+    so they stay in FP8: an expert has both types. Which values come out does not matter here."""
+    draw = random.Random(5)
+    source = DATA / "deepseek_v3_fp8"
+    for name in ("config.json", "generation_config.json"):
+        if (source / name).exists():
+            (folder / name).write_bytes((source / name).read_bytes())
+    raw = (source / "model.safetensors").read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header, body = json.loads(raw[8:8 + size]), raw[8 + size:]
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or name.endswith("_scale_inv"):
+            continue
+        kind, shape, data = entry["dtype"], entry["shape"], body[slice(*entry["data_offsets"])]
+        scale = name[:-len("weight")] + "scale"
+        if kind == "F8_E4M3" and ".experts." in name and shape[1] % 32 == 0:
+            tensors[name] = "I8", [shape[0], shape[1] // 2], draw.randbytes(shape[0] * shape[1] // 2)
+            blocks = shape[0] * shape[1] // 32
+            tensors[scale] = "F8_E8M0", [shape[0], shape[1] // 32], bytes(draw.choices(range(119, 122), k=blocks))
+            continue
+        tensors[name] = kind, shape, data
+        if kind != "F8_E4M3":
+            continue
+        blocks = header[name + "_scale_inv"]["shape"]
+        exponents = [round(math.log2(v)) for v in struct.unpack(
+            f"<{math.prod(blocks)}f", body[slice(*header[name + "_scale_inv"]["data_offsets"])])]
+        if ".layers.0." in name:
+            tensors[scale] = "F32", blocks, struct.pack(f"<{len(exponents)}f", *(2.0 ** e for e in exponents))
+        else:
+            tensors[scale] = "F8_E8M0", blocks, bytes(e + 127 for e in exponents)
+    entries, at = {}, 0
+    for name, (kind, shape, data) in tensors.items():
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(entries).encode()
+    (folder / "model.safetensors").write_bytes(
+        struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
+
+
 class QuantizeTest(FathomTest):
     def quantize(self, source, out, *flags):
         done = fathom("quantize", source, out, *flags)
@@ -73,6 +117,36 @@ class QuantizeTest(FathomTest):
                     self.assertIn(TYPES[kind], types)
                 if kind not in ("q2_k", "q3_k", "q3_k_s"):  # those may miscount
                     self.assertEqual(self.ok("run", out, "-p", QUESTION), b"5763\n")
+
+    def test_fp4_and_powers_of_two_as_input(self):
+        model, tokens = self.tmp / "fp4", self.write("ids", "0 17 300 5 81 2 77 140")
+        model.mkdir()
+        fp4_model(model)
+        sizes = json.loads(self.ok("info", model, "--json"))
+        experts = 2 * 8 * 2 * 72 * 192  # two layers of eight: gate and up
+        self.assertEqual(sizes["dtypes"]["F4_E2M1"], {"parameters": experts, "bytes": experts // 2})
+        self.assertEqual(sizes["dtypes"]["F8_E8M0"]["parameters"], 0)
+        self.assertEqual(sizes["parameters"], json.loads(
+            self.ok("info", DATA / "deepseek_v3_fp8", "--json"))["parameters"])
+
+        def logits(path):
+            out = self.tmp / "logits"
+            self.ok("logits", path, "--tokens", tokens, "--out", out, "--compute", "f32", "--kv", "f32")
+            return struct.unpack(f"<{8 * 384}f", out.read_bytes())
+
+        expected = logits(model)
+        deviation = math.sqrt(sum(v * v for v in expected) / len(expected))
+        for flags in (["--type", "f32"],  # everything decoded, or the experts' codes as they are
+                      ["--type", "mxfp4", "--keep", "*ffn_gate_exps*=mxfp4", "--keep", "*ffn_up_exps*=mxfp4",
+                       "--keep", "*=f32"]):
+            out = self.tmp / "fp4.gguf"
+            self.quantize(model, out, *flags)
+            if "mxfp4" in flags:
+                tensors = read_gguf(out)[1]
+                self.assertEqual({n for n, (t, _, _) in tensors.items() if t == TYPES["mxfp4"]},
+                                 {f"blk.{i}.ffn_{p}_exps.weight" for i in (1, 2) for p in ("gate", "up")})
+            worst = max(abs(a - b) for a, b in zip(logits(out), expected))
+            self.assertLess(worst / deviation, 1e-4, flags)
 
     def test_the_table_is_the_file(self):
         out = self.tmp / "nano.gguf"

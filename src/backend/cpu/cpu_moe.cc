@@ -140,56 +140,24 @@ void CpuOps::moe(const MoeArgs& args) {
     up_rows[slot] = up.f32(pair);
     down_rows[slot] = down.f32(pair);
   }
-  // The rows of `all` in the order of the slots: slot -> row.
-  const auto sorted = [&](const Inputs& all, const auto& row_of_pair) {
-    Inputs out;
-    if (all.int8 != nullptr) {
-      auto* rows = scratch_.array<cpu::Int8Row>(pairs);
-      for (int64_t slot = 0; slot < pairs; ++slot)
-        rows[slot] = all.int8[row_of_pair(pair_of_slot[static_cast<std::size_t>(slot)])];
-      out.int8 = rows;
-    } else {
-      auto* rows = scratch_.array<const float*>(pairs);
-      for (int64_t slot = 0; slot < pairs; ++slot)
-        rows[slot] = all.f32[row_of_pair(pair_of_slot[static_cast<std::size_t>(slot)])];
-      out.f32 = rows;
-    }
-    return out;
-  };
-  const auto from = [](const Inputs& all, int64_t row) {
-    return all.int8 != nullptr ? Inputs{.int8 = all.int8 + row} : Inputs{.f32 = all.f32 + row};
-  };
-
-  // All experts of a layer have one type; `mixed` formats of float and blocks are not published.
-  const WeightView& first_gate = args.experts[0].gate;
-  const WeightView& first_down = args.experts[0].down;
-  const auto check = [&](const SwigluWeights& w) {
-    FATHOM_CHECK(takes_int8(w.gate) == takes_int8(first_gate) &&
-                 takes_int8(w.up) == takes_int8(first_gate) &&
-                 takes_int8(w.down) == takes_int8(first_down));
-  };
-  const Inputs x = inputs(args.x, first_gate);
-  const Inputs pair_x = sorted(x, [&](int64_t pair) { return pair / picks; });
+  // Experts may be of several types.
+  std::vector<int64_t> token_of_slot(pair_of_slot.size());
+  for (std::size_t i = 0; i < token_of_slot.size(); ++i) token_of_slot[i] = pair_of_slot[i] / picks;
+  InputsOf x(*this, args.x, token_of_slot);
   std::vector<Product> products;
   for (std::size_t e = 0; e < static_cast<std::size_t>(num_experts); ++e) {
     const int64_t b = begin[e], rows = begin[e + 1] - begin[e];
     if (rows == 0) continue;
     const SwigluWeights& w = args.experts[e];
-    check(w);
-    products.push_back({from(pair_x, b), rows, w.gate, {}, gate_rows + b});
-    products.push_back({from(pair_x, b), rows, w.up, {}, up_rows + b});
+    products.push_back({x.ordered(w.gate).from(b), rows, w.gate, {}, gate_rows + b});
+    products.push_back({x.ordered(w.up).from(b), rows, w.up, {}, up_rows + b});
   }
   TensorView shared_gate, shared_up;
   if (args.shared != nullptr) {
     shared_gate = scratch_.f32(tokens, args.shared->gate.rows);
     shared_up = scratch_.f32(tokens, args.shared->gate.rows);
-    const auto shared_x = [&](const WeightView& w) {
-      return takes_int8(w) == takes_int8(first_gate) ? x : inputs(args.x, w);
-    };
-    products.push_back(
-        {shared_x(args.shared->gate), tokens, args.shared->gate, {}, outputs(shared_gate)});
-    products.push_back(
-        {shared_x(args.shared->up), tokens, args.shared->up, {}, outputs(shared_up)});
+    products.push_back({x(args.shared->gate), tokens, args.shared->gate, {}, outputs(shared_gate)});
+    products.push_back({x(args.shared->up), tokens, args.shared->up, {}, outputs(shared_up)});
   }
   run_products(products);
 
@@ -209,12 +177,13 @@ void CpuOps::moe(const MoeArgs& args) {
     });
   }
 
-  const Inputs pair_inner = sorted(inputs(gate, first_down), [](int64_t pair) { return pair; });
+  InputsOf gated(*this, gate, pair_of_slot);
   products.clear();
   for (std::size_t e = 0; e < static_cast<std::size_t>(num_experts); ++e) {
     const int64_t b = begin[e], rows = begin[e + 1] - begin[e];
-    if (rows > 0)
-      products.push_back({from(pair_inner, b), rows, args.experts[e].down, {}, down_rows + b});
+    if (rows == 0) continue;
+    const WeightView& w = args.experts[e].down;
+    products.push_back({gated.ordered(w).from(b), rows, w, {}, down_rows + b});
   }
   if (args.shared != nullptr)
     products.push_back(

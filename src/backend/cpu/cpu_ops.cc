@@ -17,6 +17,8 @@ namespace {
 constexpr int64_t kSerialMultiplyAdds = 32 << 10;
 // Tasks take a multiple of so many weight rows: what the kernels work on side by side.
 constexpr int64_t kTaskColumns = 32;
+// InputForm::kInt8TripleEvenThenOdd
+constexpr int64_t kParts = 3;
 
 }  // namespace
 
@@ -29,21 +31,39 @@ CpuOps::CpuOps(const CpuOpsOptions& options)
                                options.processors.empty() ? "" : " pinned",
                                pool_.num_threads() == 1 ? "" : "s")) {}
 
-CpuOps::Inputs CpuOps::inputs(const TensorView& x, const WeightView& weight) {
-  if (takes_int8(weight)) {
+CpuOps::InputForm CpuOps::input_form(const WeightView& weight) const {
+  if (compute_ == ComputeType::kF32 || compute_ == ComputeType::kBF16) return InputForm::kF32;
+  if (is_block_quantized(weight.dtype)) return InputForm::kInt8;
+  if (weight.dtype != DType::kF4E2M1) return InputForm::kF32;
+  return compute_ == ComputeType::kInt8 ? InputForm::kInt8EvenThenOdd
+                                        : InputForm::kInt8TripleEvenThenOdd;
+}
+
+CpuOps::Inputs CpuOps::inputs(const TensorView& x, InputForm form) {
+  if (form != InputForm::kF32) {
+    const auto order =
+        form == InputForm::kInt8 ? cpu::InputOrder::kNatural : cpu::InputOrder::kEvenThenOdd;
+    const int64_t parts = form == InputForm::kInt8TripleEvenThenOdd ? kParts : 1;
     const int64_t blocks = (x.cols + cpu::kInputBlock - 1) / cpu::kInputBlock;
-    auto* rows = scratch_.array<cpu::Int8Row>(x.rows);
-    auto* q = scratch_.array<int8_t>(x.rows * x.cols);
-    auto* scales = scratch_.array<float>(x.rows * blocks);
-    auto* sums32 = scratch_.array<int16_t>(x.rows * x.cols / 32);
-    auto* sums16 = scratch_.array<int16_t>(x.rows * x.cols / 16);
-    for_rows(x.rows, x.cols, [&](int64_t r) {
-      cpu::quantize_row(x.f32(r), x.cols, q + r * x.cols, scales + r * blocks,
-                        sums32 + r * x.cols / 32, sums16 + r * x.cols / 16);
-      rows[r] = {q + r * x.cols, scales + r * blocks, sums32 + r * x.cols / 32,
-                 sums16 + r * x.cols / 16};
+    const int64_t total = x.rows * parts;
+    auto* rows = scratch_.array<cpu::Int8Row>(total);
+    auto* q = scratch_.array<int8_t>(total * x.cols);
+    auto* scales = scratch_.array<float>(total * blocks);
+    auto* sums32 = scratch_.array<int16_t>(total * x.cols / 32);
+    auto* sums16 = scratch_.array<int16_t>(total * x.cols / 16);
+    const TensorView left = scratch_.f32(parts > 1 ? x.rows : 0, x.cols);
+    for_rows(x.rows, x.cols * parts, [&](int64_t r) {
+      const float* from = x.f32(r);
+      for (int64_t i = r * parts; i < (r + 1) * parts; ++i) {
+        float* const rest = i + 1 < (r + 1) * parts ? left.f32(r) : nullptr;
+        cpu::quantize_row(from, x.cols, order, q + i * x.cols, scales + i * blocks,
+                          sums32 + i * x.cols / 32, sums16 + i * x.cols / 16, rest);
+        rows[i] = {q + i * x.cols, scales + i * blocks, sums32 + i * x.cols / 32,
+                   sums16 + i * x.cols / 16};
+        from = rest;
+      }
     });
-    return {.int8 = rows};
+    return {.int8 = rows, .parts = parts};
   }
   auto* rows = scratch_.array<const float*>(x.rows);
   if (compute_ != ComputeType::kBF16) {
@@ -58,24 +78,67 @@ CpuOps::Inputs CpuOps::inputs(const TensorView& x, const WeightView& weight) {
   return {.f32 = rows};
 }
 
+CpuOps::Inputs CpuOps::InputsOf::operator()(const WeightView& weight) {
+  const InputForm form = ops_.input_form(weight);
+  Inputs& made = made_[static_cast<std::size_t>(form)];
+  if (!made.defined()) made = ops_.inputs(x_, form);
+  return made;
+}
+
+CpuOps::Inputs CpuOps::InputsOf::ordered(const WeightView& weight) {
+  const Inputs all = (*this)(weight);
+  Inputs& out = ordered_[static_cast<std::size_t>(ops_.input_form(weight))];
+  if (out.defined()) return out;
+  const auto sorted = [&]<typename Row>(const Row* rows) -> const Row* {
+    if (rows == nullptr) return nullptr;
+    auto* in_order = ops_.scratch_.array<Row>(static_cast<int64_t>(order_.size()) * all.parts);
+    Row* next = in_order;
+    for (const int64_t row : order_) next = std::copy_n(rows + row * all.parts, all.parts, next);
+    return in_order;
+  };
+  out = {.f32 = sorted(all.f32), .int8 = sorted(all.int8), .parts = all.parts};
+  return out;
+}
+
 float* const* CpuOps::outputs(const TensorView& out) {
   auto* rows = scratch_.array<float*>(out.rows);
   for (int64_t r = 0; r < out.rows; ++r) rows[r] = out.f32(r);
   return rows;
 }
 
+void CpuOps::compute_int8(const Product& p, int64_t n0, int64_t n1) const {
+  const WeightView w = p.weight.row_range(n0, p.weight.rows - n0);
+  const int64_t parts = p.x.parts, columns = n1 - n0;
+  thread_local std::vector<float*> rows;
+  thread_local std::vector<float> further;  // of the parts behind the first
+  rows.clear();
+  further.resize(static_cast<std::size_t>(p.rows * (parts - 1) * columns));
+  for (int64_t i = 0; i < p.rows; ++i) {
+    rows.push_back(p.out[i] + n0);
+    for (int64_t part = 1; part < parts; ++part)
+      rows.push_back(further.data() + (i * (parts - 1) + part - 1) * columns);
+  }
+  block_dot_({.type = w.dtype,
+              .weights = reinterpret_cast<const uint8_t*>(w.data),
+              .exponents = w.exponents,
+              .row_bytes = w.row_bytes(),
+              .cols = w.cols,
+              .rows = w.rows,
+              .n0 = 0,
+              .n1 = columns,
+              .x = p.x.int8,
+              .m = p.rows * parts,
+              .y = rows.data()});
+  // The smallest first.
+  for (int64_t i = 0; i < p.rows; ++i)
+    for (int64_t part = parts - 1; part > 0; --part)
+      cpu::add_row(rows[static_cast<std::size_t>(i * parts + part - 1)],
+                   rows[static_cast<std::size_t>(i * parts + part)], columns);
+}
+
 void CpuOps::compute(const Product& p, int64_t n0, int64_t n1) const {
   if (p.x.int8 != nullptr) {
-    block_dot_({.type = p.weight.dtype,
-                .weights = reinterpret_cast<const uint8_t*>(p.weight.data),
-                .row_bytes = p.weight.row_bytes(),
-                .cols = p.weight.cols,
-                .rows = p.weight.rows,
-                .n0 = n0,
-                .n1 = n1,
-                .x = p.x.int8,
-                .m = p.rows,
-                .y = p.out});
+    compute_int8(p, n0, n1);
   } else {
     cpu::dot_rows(p.x.f32, p.rows, p.weight, n0, n1, p.out);
   }
@@ -168,7 +231,7 @@ void CpuOps::linears(std::span<const LinearArgs> args) {
     FATHOM_CHECK_EQ(a.out.cols, a.weight.rows);
     FATHOM_CHECK_EQ(a.out.rows, a.x.rows);
     const bool same_input = i > 0 && args[i - 1].x.data == a.x.data &&
-                            takes_int8(args[i - 1].weight) == takes_int8(a.weight);
+                            input_form(args[i - 1].weight) == input_form(a.weight);
     products[i] = {.x = same_input ? products[i - 1].x : inputs(a.x, a.weight),
                    .rows = a.x.rows,
                    .weight = a.weight,

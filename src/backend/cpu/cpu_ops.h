@@ -5,6 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,8 +19,9 @@ namespace fathom {
 
 // In what precision the inputs of matrix products are taken. Sums and everything else are float32.
 enum class ComputeType : uint8_t {
-  kAuto,  // int8 for block-quantised weights, float32 for others
-  kF32,   // block-quantised weights are decoded to float32
+  kAuto,  // int8 for block-quantised weights, three int8 (23 bits) for FP4, float32 for others
+  kInt8,  // int8 for FP4 too
+  kF32,   // block-quantised weights and FP4 are decoded to float32
   kBF16,  // inputs rounded to bfloat16; weights as with kF32
 };
 
@@ -64,10 +67,28 @@ class CpuOps : public Ops {
   // Below this size a loop costs less on one thread than waking the others (2–3 µs).
   static constexpr int64_t kSerialElements = 16 << 10;
 
-  // Rows of inputs in the form that their weights take: one of the two.
+  // How a product takes its inputs. Depends on the weights alone, never on the number of rows.
+  enum class InputForm : uint8_t {
+    kF32,
+    kInt8,
+    kInt8EvenThenOdd,
+    // Three int8 rows for one of inputs, each what the rounding of those before it left. Their
+    // products add up to one with inputs of 23 bits: as exact as float32.
+    kInt8TripleEvenThenOdd,
+  };
+  static constexpr std::size_t kInputForms = 4;
+  InputForm input_form(const WeightView& weight) const;
+  // Rows of inputs in that form: one of the two.
   struct Inputs {
     const float* const* f32 = nullptr;
     const cpu::Int8Row* int8 = nullptr;
+    int64_t parts = 1;  // int8 rows for one of inputs, side by side
+
+    bool defined() const { return f32 != nullptr || int8 != nullptr; }
+    Inputs from(int64_t row) const {
+      return int8 != nullptr ? Inputs{.int8 = int8 + row * parts, .parts = parts}
+                             : Inputs{.f32 = f32 + row};
+    }
   };
   // out[i] = x[i] · weightᵀ + bias for rows given by pointers; a piece of it is one task.
   struct Product {
@@ -80,11 +101,27 @@ class CpuOps : public Ops {
   void run_products(std::span<const Product> products);
   // Columns [n0, n1) of a product.
   void compute(const Product& product, int64_t n0, int64_t n1) const;
-  bool takes_int8(const WeightView& weight) const {
-    return compute_ == ComputeType::kAuto && is_block_quantized(weight.dtype);
+  void compute_int8(const Product& product, int64_t n0, int64_t n1) const;
+  // The rows of x in a form. Live in scratch_.
+  Inputs inputs(const TensorView& x, InputForm form);
+  Inputs inputs(const TensorView& x, const WeightView& weight) {
+    return inputs(x, input_form(weight));
   }
-  // The rows of x as a product with `weight` takes them. Live in scratch_.
-  Inputs inputs(const TensorView& x, const WeightView& weight);
+  // The same for products with weights of several types: each form is made once.
+  class InputsOf {
+   public:
+    InputsOf(CpuOps& ops, const TensorView& x, std::span<const int64_t> order = {})
+        : ops_(ops), x_(x), order_(order) {}
+    Inputs operator()(const WeightView& weight);
+    // Row i is row order[i] of x.
+    Inputs ordered(const WeightView& weight);
+
+   private:
+    CpuOps& ops_;
+    TensorView x_;
+    std::span<const int64_t> order_;
+    std::array<Inputs, kInputForms> made_{}, ordered_{};
+  };
   float* const* outputs(const TensorView& out);
 
   // Attention with keys [kv_head · key_stride, + key_dim) of a cache row and values

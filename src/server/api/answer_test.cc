@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace answer_test {
 
 using test::push_in_lots;
 using test::tokens_of;
@@ -311,5 +311,5 @@ TEST(AnswerTest, UsageOfSeveralAnswersCountsThePromptOnce) {
   EXPECT_EQ(sum.reasoning_tokens, 1);
 }
 
-}  // namespace
+}  // namespace answer_test
 }  // namespace fathom::server::api

@@ -132,7 +132,7 @@ constexpr FieldSpec kBlock[] = {
 };
 
 // A string, or a list of text blocks; `value` may be null where that is nothing.
-ApiResult<std::string> text_of(const ordered_json* value, const std::string& path) {
+ApiResult<std::string> text_of_blocks(const ordered_json* value, const std::string& path) {
   constexpr std::string_view kExpected = "a string or a list of text blocks";
   if (value == nullptr) return std::string();
   if (value->is_string()) return value->get<std::string>();
@@ -206,7 +206,7 @@ class Blocks {
   }
   ApiStatus add_result(const FieldReader& block) {
     if (!block.has("tool_use_id")) return block.bad("tool_use_id", "a string");
-    FATHOM_TRY(std::string text, text_of(block.find("content"), block.path("content")));
+    FATHOM_TRY(std::string text, text_of_blocks(block.find("content"), block.path("content")));
     results_.push_back(
         {.role = "tool", .content = std::move(text), .tool_call_id = *block.string("tool_use_id")});
     return {};
@@ -241,8 +241,8 @@ ApiStatus read_message(const ordered_json& value, const std::string& path,
   return {};
 }
 
-ApiStatus read_messages(const FieldReader& fields, ChatRequest& request) {
-  FATHOM_TRY(std::string system, text_of(fields.find("system"), "system"));
+ApiStatus read_anthropic_messages(const FieldReader& fields, ChatRequest& request) {
+  FATHOM_TRY(std::string system, text_of_blocks(fields.find("system"), "system"));
   if (!system.empty()) request.messages.push_back({.role = "system", .content = std::move(system)});
   const ordered_json& list = *fields.find("messages");
   for (std::size_t i = 0; i < list.size(); ++i)
@@ -308,7 +308,7 @@ ApiResult<ChatRequest> parse(std::string_view body, bool needs_max_tokens) {
     return fields.bad("max_tokens", "an integer of at least 1");
   ChatRequest request;
   request.model = *fields.string("model");
-  FATHOM_TRY_STATUS(read_messages(fields, request));
+  FATHOM_TRY_STATUS(read_anthropic_messages(fields, request));
   FATHOM_TRY_STATUS(read_objects(fields, request));
   FATHOM_TRY_STATUS(read_sampling(fields, request.sampling));
   FATHOM_TRY_STATUS(read_stop_token_ids(fields, request.stop_token_ids));

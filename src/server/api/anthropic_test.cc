@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace anthropic_test {
 
 using nlohmann::ordered_json;
 using test::message_of;
@@ -195,5 +195,5 @@ TEST(AnthropicStreamTest, AnErrorIsAnEvent) {
       R"({"type":"error","error":{"type":"overloaded_error","message":"no worker"},"request_id":"r"})");
 }
 
-}  // namespace
+}  // namespace anthropic_test
 }  // namespace fathom::server::api

@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace chat_request_test {
 
 using nlohmann::ordered_json;
 using test::message_of;
@@ -391,5 +391,5 @@ TEST(ChatRequestTest, BodiesThatAreNoObject) {
   EXPECT_THAT(message_of(parse_chat_request("{\"model\":\"\xff\"}")), HasSubstr("not valid JSON"));
 }
 
-}  // namespace
+}  // namespace chat_request_test
 }  // namespace fathom::server::api

@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace chat_response_test {
 
 using nlohmann::ordered_json;
 using test::data_of;
@@ -209,5 +209,5 @@ TEST(ApiErrorTest, BodiesOfBothForms) {
       R"({"type":"error","error":{"type":"not_found_error","message":"model is \"gpt-5\", which is not served here; expected one of: nano"},"request_id":"req-1"})");
 }
 
-}  // namespace
+}  // namespace chat_response_test
 }  // namespace fathom::server::api

@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace completions_test {
 
 using nlohmann::ordered_json;
 using test::data_of;
@@ -165,5 +165,5 @@ TEST(CompletionBodyTest, PromptsCountOnceEach) {
   EXPECT_EQ(body["choices"][3]["index"], 3);
 }
 
-}  // namespace
+}  // namespace completions_test
 }  // namespace fathom::server::api

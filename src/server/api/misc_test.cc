@@ -4,7 +4,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace misc_test {
 
 using nlohmann::ordered_json;
 using test::message_of;
@@ -74,5 +74,5 @@ TEST(MiscTest, EmbeddingsAreRefused) {
             "the model nano does not support embeddings: it generates text");
 }
 
-}  // namespace
+}  // namespace misc_test
 }  // namespace fathom::server::api

@@ -14,7 +14,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace openapi_test {
 
 using nlohmann::ordered_json;
 using test::tokens_of;
@@ -278,5 +278,5 @@ TEST(OpenApiTest, ResponsesAndMessagesFitTheirSchemas) {
   expect_documented(r.body(), "Response");
 }
 
-}  // namespace
+}  // namespace openapi_test
 }  // namespace fathom::server::api

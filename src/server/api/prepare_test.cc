@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace prepare_test {
 
 using nlohmann::ordered_json;
 using test::message_of;
@@ -280,5 +280,5 @@ TEST(PrepareTest, ChoicesDifferInSeedAndCallIds) {
   EXPECT_EQ(first.request.prompt, second.request.prompt);
 }
 
-}  // namespace
+}  // namespace prepare_test
 }  // namespace fathom::server::api

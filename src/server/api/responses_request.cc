@@ -131,7 +131,7 @@ constexpr FieldSpec kItem[] = {
 };
 
 // A string, or a list of parts that have a text.
-ApiResult<std::string> text_of(const ordered_json* value, const std::string& path) {
+ApiResult<std::string> text_of_parts(const ordered_json* value, const std::string& path) {
   constexpr std::string_view kExpected = "a string or a list of text parts";
   if (value == nullptr) return bad_value(path, nullptr, kExpected);
   if (value->is_string()) return value->get<std::string>();
@@ -182,7 +182,7 @@ class Items {
 
   ApiStatus add_message(const FieldReader& item) {
     if (!item.has("role")) return item.bad("role", "one of: user,assistant,system,developer");
-    FATHOM_TRY(std::string text, text_of(item.find("content"), item.path("content")));
+    FATHOM_TRY(std::string text, text_of_parts(item.find("content"), item.path("content")));
     const std::string role = *item.string("role");
     if (role == "assistant" && !messages_.empty() && messages_.back().role == "assistant" &&
         !messages_.back().content.has_value() && !messages_.back().tool_calls.has_value()) {
@@ -204,14 +204,14 @@ class Items {
   }
   ApiStatus add_output(const FieldReader& item) {
     if (!item.has("call_id")) return item.bad("call_id", "a string");
-    FATHOM_TRY(std::string text, text_of(item.find("output"), item.path("output")));
+    FATHOM_TRY(std::string text, text_of_parts(item.find("output"), item.path("output")));
     messages_.push_back(
         {.role = "tool", .content = std::move(text), .tool_call_id = *item.string("call_id")});
     return {};
   }
   ApiStatus add_reasoning(const FieldReader& item) {
     if (!item.has("content")) return {};  // a summary alone says nothing that a model may read
-    FATHOM_TRY(std::string text, text_of(item.find("content"), item.path("content")));
+    FATHOM_TRY(std::string text, text_of_parts(item.find("content"), item.path("content")));
     messages_.push_back({.role = "assistant", .reasoning_content = std::move(text)});
     return {};
   }

@@ -3,7 +3,7 @@
 #include "server/api/test_support.h"
 
 namespace fathom::server::api {
-namespace {
+namespace responses_test {
 
 using nlohmann::ordered_json;
 using test::tokens_of;
@@ -247,5 +247,5 @@ TEST(ResponsesStreamTest, FailedAndCancelled) {
   EXPECT_EQ(ordered_json::parse(other.body())["status"], "cancelled");
 }
 
-}  // namespace
+}  // namespace responses_test
 }  // namespace fathom::server::api

@@ -6,7 +6,7 @@
 #include "server/handlers/handlers_test_support.h"
 
 namespace fathom::server::test {
-namespace {
+namespace chat_handlers_test {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
@@ -431,5 +431,5 @@ TEST(CompletionHandlerTest, RefusesWhatIsWrong) {
   EXPECT_EQ(server.post("/completions", R"({"model":"x","prompt":"a"})").status, 404);
 }
 
-}  // namespace
+}  // namespace chat_handlers_test
 }  // namespace fathom::server::test

@@ -61,6 +61,11 @@ asio::awaitable<bool> start_json(Responder& responder) {
   co_return co_await responder.start(200, kJson, std::move(headers));
 }
 
+std::string string_of(const nlohmann::json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 std::string sse_texts(const std::vector<api::SseEvent>& events) {
   std::string text;
   for (const api::SseEvent& event : events) text += api::sse_text(event);

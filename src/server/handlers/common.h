@@ -4,6 +4,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -45,6 +46,9 @@ boost::asio::awaitable<void> send_error(Responder& responder, const api::ApiErro
 boost::asio::awaitable<void> send_error(Responder& responder, const api::ApiError& error);
 boost::asio::awaitable<bool> start_sse(Responder& responder);
 boost::asio::awaitable<bool> start_json(Responder& responder);
+
+// The string in a field; "" if it is none.
+std::string string_of(const nlohmann::json& object, const char* name);
 
 std::string sse_texts(const std::vector<api::SseEvent>& events);
 

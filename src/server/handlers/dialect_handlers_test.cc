@@ -6,7 +6,7 @@
 #include "server/handlers/response_store.h"
 
 namespace fathom::server::test {
-namespace {
+namespace dialect_handlers_test {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
@@ -293,5 +293,5 @@ TEST(AnthropicHandlerTest, CountsTokens) {
   EXPECT_TRUE(server.submitted().empty());
 }
 
-}  // namespace
+}  // namespace dialect_handlers_test
 }  // namespace fathom::server::test

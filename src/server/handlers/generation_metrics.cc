@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "server/handlers/common.h"
+
 namespace fathom::server {
 namespace {
 
@@ -31,11 +33,6 @@ const std::vector<double>& request_bounds() {
 double number_of(const json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && found->is_number() ? found->get<double>() : 0;
-}
-
-std::string text_of(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 const json& list_of(const json& object, const char* name) {
@@ -102,7 +99,7 @@ void GenerationMetrics::follow(const char* name, const char* help, const std::st
 void GenerationMetrics::update(const ModelService& service) {
   const json status = service.status();
   for (const json& model : list_of(status, "models")) {
-    const std::string id = text_of(model, "id");
+    const std::string id = string_of(model, "id");
     const auto gauge = [&](const char* name, const char* help, double value) {
       metrics_.gauge(name, help, {{"model", id}}).set(value);
     };
@@ -122,7 +119,7 @@ void GenerationMetrics::update(const ModelService& service) {
         {"starting", 0}, {"ready", 0}, {"restarting", 0}, {"failed", 0}};
     for (const json& worker : list_of(model, "workers")) {
       restarts += number_of(worker, "restarts");
-      const auto state = states.find(text_of(worker, "state"));
+      const auto state = states.find(string_of(worker, "state"));
       if (state != states.end()) ++state->second;
     }
     follow("fathom_worker_restarts_total", "Workers that were started again.", id, restarts);

@@ -18,11 +18,6 @@ namespace asio = boost::asio;
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-std::string text_of(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 json models_of(const json& status) {
   const auto found = status.find("models");
   return found != status.end() && found->is_array() ? *found : json::array();
@@ -39,11 +34,11 @@ asio::awaitable<void> send_state(Responder& responder, bool good, const ordered_
 
 asio::awaitable<void> health(HandlerDeps& deps, Responder& responder) {
   const json status = deps.service.status();
-  const std::string state = text_of(status, "state");
+  const std::string state = string_of(status, "state");
   const bool good = state == "ok" || state == "degraded";
   bool failed = !models_of(status).empty();
   for (const json& model : models_of(status))
-    failed = failed && text_of(model, "state") == "failed";
+    failed = failed && string_of(model, "state") == "failed";
   ordered_json body;
   body["status"] = good ? "ok" : failed ? "failed" : "loading";
   co_await send_state(responder, good, body);
@@ -55,7 +50,7 @@ asio::awaitable<void> ready(HandlerDeps& deps, Responder& responder) {
   // A model that was unloaded on purpose is not waited for.
   bool good = true, any = false;
   for (const json& model : models) {
-    const std::string state = text_of(model, "state");
+    const std::string state = string_of(model, "state");
     any = any || state == "ready";
     good = good && (state == "ready" || state == "unloaded" || state == "unloading");
   }
@@ -63,7 +58,8 @@ asio::awaitable<void> ready(HandlerDeps& deps, Responder& responder) {
   ordered_json body;
   body["status"] = good ? "ready" : "not_ready";
   body["models"] = ordered_json::object();
-  for (const json& model : models) body["models"][text_of(model, "id")] = text_of(model, "state");
+  for (const json& model : models)
+    body["models"][string_of(model, "id")] = string_of(model, "state");
   co_await send_state(responder, good, body);
 }
 
@@ -93,7 +89,7 @@ asio::awaitable<api::ApiStatus> change_model(HandlerDeps& deps, RequestContext& 
   if (!changed) co_return api::service_error(changed.error());
   std::string state;
   for (const json& model : models_of(deps.service.status()))
-    if (text_of(model, "id") == served->id) state = text_of(model, "state");
+    if (string_of(model, "id") == served->id) state = string_of(model, "state");
   co_await send_json(responder, api::model_state_body(*served, state));
   co_return api::ApiStatus{};
 }

@@ -10,7 +10,7 @@
 #include "server/web/web_assets.h"
 
 namespace fathom::server::test {
-namespace {
+namespace ops_handlers_test {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
@@ -245,5 +245,5 @@ TEST(PageTest, CompressesForThoseWhoReadIt) {
   EXPECT_EQ(server.get("/licenses.txt", "Accept-Encoding: gzip;q=0\r\n").body, asset->body);
 }
 
-}  // namespace
+}  // namespace ops_handlers_test
 }  // namespace fathom::server::test

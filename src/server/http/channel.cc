@@ -5,12 +5,12 @@
 #include "server/http/channel.h"
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <optional>
+
+#include "server/http/await.h"
 
 namespace fathom::server {
 namespace {
@@ -18,8 +18,6 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 using Clock = std::chrono::steady_clock;
-
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 template <typename Stream>
 class StreamChannel final : public Channel,

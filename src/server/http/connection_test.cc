@@ -12,7 +12,7 @@
 #include "server/http/http_test_support.h"
 
 namespace fathom::server {
-namespace {
+namespace connection_test {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
@@ -334,5 +334,5 @@ TEST_F(ListenerTest, AUnixSocketIsForThisUserAndReplacesAStaleOne) {
 
 TEST_F(ListenerTest, RaisesTheLimitOfFiles) { EXPECT_GT(raise_file_limit(), 100); }
 
-}  // namespace
+}  // namespace connection_test
 }  // namespace fathom::server

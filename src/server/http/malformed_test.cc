@@ -8,7 +8,7 @@
 #include "server/http/http_test_support.h"
 
 namespace fathom::server {
-namespace {
+namespace malformed_test {
 
 using std::chrono::milliseconds;
 
@@ -183,5 +183,5 @@ TEST(Smuggling, BytesBehindAChunkedBodyAreTheNextRequest) {
   EXPECT_THAT(client.read_response().body, testing::HasSubstr("query second=1"));
 }
 
-}  // namespace
+}  // namespace malformed_test
 }  // namespace fathom::server

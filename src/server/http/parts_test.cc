@@ -12,7 +12,7 @@
 #include "server/http/target.h"
 
 namespace fathom::server {
-namespace {
+namespace parts_test {
 
 using testing::HasSubstr;
 using testing::Not;
@@ -228,5 +228,5 @@ TEST_F(ApiKeys, ReloadTakesNewKeysAndKeepsTheOldOnesOnAnError) {
   EXPECT_THAT(who(*keys, "X-Api-Key", "sk-first-key"), HasSubstr("invalid"));
 }
 
-}  // namespace
+}  // namespace parts_test
 }  // namespace fathom::server

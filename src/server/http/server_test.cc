@@ -9,7 +9,7 @@
 #include "server/http/http_test_support.h"
 
 namespace fathom::server {
-namespace {
+namespace server_test {
 
 using std::chrono::milliseconds;
 using testing::AllOf;
@@ -408,5 +408,5 @@ TEST(HttpServer, AccessRecordsSayWhatHappened) {
   EXPECT_TRUE(rows[3].gone);
 }
 
-}  // namespace
+}  // namespace server_test
 }  // namespace fathom::server

@@ -36,12 +36,14 @@ def available(shape):
     return shape != LITE or os.path.exists(path(shape, "q4_k")) or pages > LITE_BYTES * 1.2
 
 
-def bench(shape, kind, **flags):
-    """`fathom bench --json`: the whole answer."""
+def bench(shape, kind, threads=THREADS, **flags):
+    """`fathom bench --json`: the whole answer. threads: None for the program's default."""
     file = path(shape, kind)
     model = [file] if os.path.exists(file) else ["--synthetic", f"{shape}:{kind}"]
     options = [str(v) for k, value in flags.items() for v in (("-" if len(k) == 1 else "--") + k, value)]
-    return json.loads(fathom("bench", *model, "--threads", THREADS, "--json", *options))
+    if threads is not None:
+        options += ["--threads", threads]
+    return json.loads(fathom("bench", *model, "--json", *options))
 
 
 def peers():

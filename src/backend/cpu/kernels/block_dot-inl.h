@@ -10,6 +10,7 @@
 //   dot(acc, u8, s8x4)               acc + Σ of 4 products per lane; s8x4 is one dword for all
 //                                    lanes
 //   dot16(acc, s16, s16x2)           acc + Σ of 2 products per lane
+//   lookup(const uint8_t table[16], v)   table[i] for every byte i < 16 of v
 //   fma(a, b, c), to_float(U32 as int32)
 // `stride` is a number of bytes or Streams (below): templates that use n * stride and p + stride.
 //
@@ -24,6 +25,21 @@
 // on packed dwords of many rows at once, after a transposition.
 
 #include "backend/cpu/kernels/block_dot_formats-inl.h"
+
+// What is to be read of some rows: their weights, and the scales where those stand apart.
+// p + n * stride is row n, scales + n * stride_of_scales<Format>(stride) its scales.
+struct Place {
+  const uint8_t* p;
+  const uint8_t* scales;
+};
+template <class Format>
+inline Place place(const BlockDotArgs& a, const uint8_t* p) {
+  return {p, Format::kScalesApart ? a.exponents + (p - a.weights) / 16 : p};
+}
+template <class Format, class Stride>
+inline Stride stride_of_scales(Stride stride) {
+  return Format::kScalesApart ? stride / 16 : stride;
+}
 
 // The input side of one 128-column block.
 struct InputBlock {
@@ -149,7 +165,7 @@ struct Direct : Scales {
 
 // c[i] += x[i] · one block of kLanes rows, for M rows of inputs. `c` rows are `c_step` apart.
 template <class Format, int M, class Stride>
-inline void multiply_direct(const uint8_t* rows, Stride stride, int64_t index, int blocks,
+inline void multiply_direct(Place rows, Stride stride, int64_t index, int blocks,
                             const InputBlock* x, F32* c, int c_step) {
   Direct<Format, M> direct;
   direct.x = x;
@@ -158,8 +174,8 @@ inline void multiply_direct(const uint8_t* rows, Stride stride, int64_t index, i
   for (int g = 0; g < groups; ++g)
 #pragma GCC unroll 8
     for (int r = 0; r < M; ++r) direct.sum[g][r].acc = start_of<Format>(x[r], g);
-  Format::quads(rows, stride, index, blocks, direct);
-  Format::scales(rows, stride, index, blocks, direct);
+  Format::quads(rows.p, stride, index, blocks, direct);
+  Format::scales(rows.scales, stride_of_scales<Format>(stride), index, blocks, direct);
 #pragma GCC unroll 8
   for (int r = 0; r < M; ++r) {
     F32 part{};
@@ -200,7 +216,7 @@ inline void multiply_chunk(const Panel* panels, int64_t first, int64_t count, in
 
 // kLanes rows from where a Format's functions can take them.
 struct Rows {
-  const uint8_t* p;
+  Place at;
   int64_t stride;
   int64_t index;
 };
@@ -210,17 +226,22 @@ struct Rows {
 template <class Format>
 inline Rows rows_of(const BlockDotArgs& a, int64_t n, int64_t width, int64_t first, int64_t index,
                     int blocks, uint8_t* copy) {
-  if (first + kLanes <= width) return {a.weights + (n + first) * a.row_bytes, a.row_bytes, index};
+  if (first + kLanes <= width)
+    return {place<Format>(a, a.weights + (n + first) * a.row_bytes), a.row_bytes, index};
   constexpr bool kSuper = Format::kBlockElements == 256;
   constexpr int64_t kStride = kSuper ? Format::kBlockBytes : 4 * Format::kBlockBytes;
   const int64_t bytes = kSuper ? Format::kBlockBytes : blocks * Format::kBlockBytes;
   const int64_t offset = (kSuper ? index / 2 : index * 4) * Format::kBlockBytes;
+  uint8_t* const scales = copy + kLanes * kStride;
   for (int64_t i = 0; i < kLanes; ++i) {
     const int64_t row = first + i < width ? first + i : width - 1;
-    __builtin_memcpy(copy + i * kStride, a.weights + (n + row) * a.row_bytes + offset,
-                     static_cast<unsigned long>(bytes));
+    const Place from = place<Format>(a, a.weights + (n + row) * a.row_bytes + offset);
+    __builtin_memcpy(copy + i * kStride, from.p, static_cast<unsigned long>(bytes));
+    if constexpr (Format::kScalesApart)
+      __builtin_memcpy(scales + i * (kStride / 16), from.scales,
+                       static_cast<unsigned long>(blocks));
   }
-  return {copy, kStride, kSuper ? index % 2 : 0};
+  return {{copy, Format::kScalesApart ? scales : copy}, kStride, kSuper ? index % 2 : 0};
 }
 
 template <class Format, int M>
@@ -272,7 +293,7 @@ void strip_few(const BlockDotArgs& a, const Int8Row* x, float* const* y, int64_t
     const int count = blocks_of_32(a.cols, b);
     for (int p = 0; p < 2; ++p) {
       const Rows rows = rows_of<Format>(a, n, width, p * kLanes, b, count, copy);
-      multiply_direct<Format, M>(rows.p, rows.stride, rows.index, count, in, c + p, 2);
+      multiply_direct<Format, M>(rows.at, rows.stride, rows.index, count, in, c + p, 2);
     }
     prefetcher.advance();
   }
@@ -285,34 +306,40 @@ inline constexpr int64_t kBytesOf128 = Format::kBlockBytes * 128 / Format::kBloc
 
 // Asks for what follows `block` in the first kRowCount rows at p.
 template <class Format, int kRowCount>
-inline void ask_ahead(const uint8_t* p, Streams streams, int64_t block) {
-  const uint8_t* ahead = p + block * kBytesOf128<Format> + streams.ahead;
+inline void ask_ahead(Place rows, Streams streams, int64_t block) {
+  const uint8_t* ahead = rows.p + block * kBytesOf128<Format> + streams.ahead;
   for (int64_t i = 0; i < kRowCount; ++i)
     for (int64_t line = 0; line < kBytesOf128<Format>; line += 64)
       __builtin_prefetch(ahead + i * streams + line, 0, 2);
+  // A line of scales lasts for 16 blocks.
+  if (Format::kScalesApart && block % 16 == 0)
+    for (int64_t i = 0; i < kRowCount; ++i)
+      __builtin_prefetch(rows.scales + 4 * block + streams.ahead / 16 + i * (streams / 16), 0, 2);
 }
 
 // Blocks [first, first + count) of four rows at p and of those behind them, row by row: memory
 // is read in its order. Adds to c[r] what the kLanes rows give with the inputs x[r].
 template <class Format, int M>
-inline void multiply_rows(const uint8_t* p, Streams streams, int64_t first, int64_t count,
+inline void multiply_rows(Place rows, Streams streams, int64_t first, int64_t count,
                           const Int8Row* x, F32* c) {
   using Sums = RowSums<Format>;
   constexpr int kFours = kLanes / 4;
   alignas(64) typename Sums::Four fours[kSegment][kFours];
   alignas(64) typename Sums::template Part<M> parts[kSegment][kFours];
   for (int j = 0; j < kFours; ++j) {
-    const uint8_t* row = p + j * streams.row_bytes;
+    const int64_t below = j * streams.row_bytes;
+    const Place row = {rows.p + below, rows.scales + (Format::kScalesApart ? below / 16 : below)};
     for (int64_t b = 0; b < count; ++b) {
       typename Sums::Inputs in[M];
       for (int r = 0; r < M; ++r) in[r] = Sums::inputs(x[r].q + (first + b) * kInputBlock);
-      Sums::template four_rows<M>(row, streams.apart, first + b, in, parts[b][j], fours[b][j]);
+      Sums::template four_rows<M>(row.p, streams.apart, first + b, in, parts[b][j]);
+      Sums::keep(row.scales, stride_of_scales<Format>(streams).apart, first + b, fours[b][j]);
       ask_ahead<Format, 4>(row, streams, first + b);
     }
   }
   for (int64_t b = 0; b < count; ++b) {
     Scales scales;
-    Sums::scales(fours[b], p, streams, first + b, scales);
+    Sums::scales(fours[b], rows.p, streams, first + b, scales);
     for (int r = 0; r < M; ++r) {
       U32 sums[Sums::kGroups];
       Sums::template join<M>(parts[b], r, sums);
@@ -328,18 +355,18 @@ inline void multiply_rows(const uint8_t* p, Streams streams, int64_t first, int6
 
 // Blocks [first, first + count) of kLanes rows, the last block with `rest` columns of 32.
 template <class Format, int M>
-inline void multiply_side_by_side(const uint8_t* p, Streams streams, int64_t first, int64_t count,
+inline void multiply_side_by_side(Place rows, Streams streams, int64_t first, int64_t count,
                                   int rest, const Int8Row* x, F32* c) {
   for (int64_t b = first; b < first + count; ++b) {
     InputBlock in[M];
     for (int r = 0; r < M; ++r) in[r] = input_block(x[r], b);
     // The usual case with a constant, so that it is unrolled.
     if (b + 1 < first + count || rest == 4) {
-      multiply_direct<Format, M>(p, streams, b, 4, in, c, 1);
+      multiply_direct<Format, M>(rows, streams, b, 4, in, c, 1);
     } else {
-      multiply_direct<Format, M>(p, streams, b, rest, in, c, 1);
+      multiply_direct<Format, M>(rows, streams, b, rest, in, c, 1);
     }
-    ask_ahead<Format, kLanes>(p, streams, b);
+    ask_ahead<Format, kLanes>(rows, streams, b);
   }
 }
 
@@ -354,7 +381,7 @@ void streams_few(const BlockDotArgs& a, int64_t n, int64_t rows) {
   for (int64_t at = 0; at < each; at += kLanes / 4) {
     alignas(64) F32 c[M];
     for (int r = 0; r < M; ++r) c[r] = F32{};
-    const uint8_t* p = a.weights + (n + at) * a.row_bytes;
+    const Place p = place<Format>(a, a.weights + (n + at) * a.row_bytes);
     if constexpr (RowSums<Format>::kAvailable) {
       for (int64_t b = 0; b < whole; b += kSegment) {
         const int64_t count = whole - b < kSegment ? whole - b : kSegment;
@@ -397,8 +424,10 @@ void strip(const BlockDotArgs& a, const Int8Row* x, int64_t m, float* const* y, 
       const int groups = blocks_of_32(a.cols, first + b);
       for (int p = 0; p < 2; ++p) {
         const Rows rows = rows_of<Format>(a, n, width, p * kLanes, first + b, groups, copy);
-        Format::quads(rows.p, rows.stride, rows.index, groups, panels[p * kChunk + b]);
-        Format::scales(rows.p, rows.stride, rows.index, groups, panels[p * kChunk + b]);
+        Panel& panel = panels[p * kChunk + b];
+        Format::quads(rows.at.p, rows.stride, rows.index, groups, panel);
+        Format::scales(rows.at.scales, stride_of_scales<Format>(rows.stride), rows.index, groups,
+                       panel);
       }
       prefetcher.advance();
     }
@@ -445,6 +474,10 @@ inline void run_type(const BlockDotArgs& args) {
       return run<FormatQ5_K>(args);
     case DType::kQ6_K:
       return run<FormatQ6_K>(args);
+    case DType::kMXFP4:
+      return run<FormatF4<false>>(args);
+    case DType::kF4E2M1:
+      return run<FormatF4<true>>(args);
     default:
       __builtin_trap();
   }

@@ -57,6 +57,11 @@ inline F32 low_f16(U32 v) {
 }
 inline F32 high_f16(U32 v) { return low_f16(v >> 16); }
 
+inline U32 lookup(const uint8_t* table, U32 v) {
+  const __m256i all = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)table));
+  return (U32)_mm256_shuffle_epi8(all, (__m256i)v);
+}
+
 inline __m128i load16(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 // Dwords of rows p and p + 4 · stride in the two 128-bit lanes.
 template <class Stride>
@@ -159,6 +164,9 @@ struct FormatQ5_K;
 struct FormatQ6_K;
 template <int, bool, bool>
 struct FormatSmall;
+template <bool>
+struct FormatF4;
+inline U32 f4_bytes(U32 nibbles);
 
 // The common part, four rows at a time. Row::unpack gives the 128 weights of one row, Row::inputs
 // the inputs in the same order, and Row::sums, for groups 2v and 2v + 1, four partial sums each in
@@ -181,15 +189,20 @@ struct RowSumsOf {
 
   static Inputs inputs(const int8_t* q) { return Row::inputs(q); }
 
+  static void keep(const uint8_t* p, int64_t apart, int64_t index, Four& four) {
+    p += Row::kept_offset(index);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) Row::keep(p + i * apart, i, four.kept);
+  }
+
   template <int M>
   static void four_rows(const uint8_t* p, int64_t apart, int64_t index, const Inputs* x,
-                        Part<M>& out, Four& four) {
+                        Part<M>& out) {
     p += Row::offset(index);
     __m256i z[M][kVectors][4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const FourVectors w = Row::unpack(p + i * apart, index);
-      Row::keep(p + i * apart, i, four.kept);
 #pragma GCC unroll 2
       for (int r = 0; r < M; ++r) {
         __m256i own[kVectors];
@@ -252,6 +265,7 @@ struct KeepHalves {
   struct Kept {
     uint16_t halves[kHalves][4][4];  // [which][group][row]
   };
+  static int64_t kept_offset(int64_t index) { return index * 4 * kBlockBytes; }
   static void keep(const uint8_t* p, int row, Kept& kept) {
     for (int h = 0; h < kHalves; ++h)
       for (int g = 0; g < 4; ++g)
@@ -261,6 +275,7 @@ struct KeepHalves {
 // Formats whose scales a vector load can take from the rows later on.
 struct KeepNothing {
   struct Kept {};
+  static int64_t kept_offset(int64_t) { return 0; }
   static void keep(const uint8_t*, int, Kept&) {}
 };
 
@@ -296,6 +311,27 @@ struct RowNibbles : KeepHalves<kBlockBytes, kHalves>, SplitGroups {
     const __m256i a = two16(p, p + kBlockBytes),
                   b = two16(p + 2 * kBlockBytes, p + 3 * kBlockBytes);
     return {low_nibbles(a), high_nibbles(a), low_nibbles(b), high_nibbles(b)};
+  }
+};
+
+// MXFP4 and F4_E2M1.
+template <bool kApart>
+struct RowF4 : SplitGroups {
+  static constexpr int kBytes = kApart ? 16 : 17, kStep = kApart ? 1 : 17;
+  struct Kept {
+    uint8_t exponents[4][4];  // [row][group]
+  };
+  static int64_t offset(int64_t index) { return index * 4 * kBytes; }
+  static int64_t kept_offset(int64_t index) { return index * 4 * kStep; }
+  static void keep(const uint8_t* p, int row, Kept& kept) {
+    for (int g = 0; g < 4; ++g) kept.exponents[row][g] = p[g * kStep];
+  }
+  static FourVectors unpack(const uint8_t* p, int64_t) {
+    p += kApart ? 0 : 1;
+    const __m256i a = two16(p, p + kBytes), b = two16(p + 2 * kBytes, p + 3 * kBytes);
+    const auto bytes = [](__m256i nibbles) { return (__m256i)f4_bytes((U32)nibbles); };
+    return {bytes(low_nibbles(a)), bytes(high_nibbles(a)), bytes(low_nibbles(b)),
+            bytes(high_nibbles(b))};
   }
 };
 
@@ -358,6 +394,8 @@ template <>
 struct RowSums<FormatQ5_K> : RowSumsOf<RowQ5_K, 4> {};
 template <>
 struct RowSums<FormatQ6_K> : RowSumsOf<RowQ6_K, 8> {};
+template <bool kApart>
+struct RowSums<FormatF4<kApart>> : RowSumsOf<RowF4<kApart>, 4> {};
 
 template <class Four>
 inline F32 kept_halves(const Four* fours, int which, int group) {
@@ -376,6 +414,10 @@ inline void RowSumsOf<Row, kGroupCount>::scales(const Four* fours, const uint8_t
     for (int g = 0; g < 4; ++g) out.scales[g] = kept_halves(fours, 0, g);
     if constexpr (kHalves == 2)
       for (int g = 0; g < 4; ++g) out.mins[g] = kept_halves(fours, 1, g);
+  } else if constexpr (requires { fours->kept.exponents; }) {
+    U32 e;  // lane 4j + i: those of row i of fours[j]
+    __builtin_memcpy(&e, fours, sizeof(e));
+    for (int g = 0; g < 4; ++g) out.scales[g] = half_exponent((e >> (8 * g)) & splat(255));
   } else {
     Row::Format::scales(p, streams, index, 4, out);
   }

@@ -31,6 +31,11 @@ inline U32 dot16(U32 acc, U32 a, int32_t pair) {
 inline F32 low_f16(U32 v) { return (F32)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)v)); }
 inline F32 high_f16(U32 v) { return low_f16(v >> 16); }
 
+inline U32 lookup(const uint8_t* table, U32 v) {
+  const __m512i all = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i*)table));
+  return (U32)_mm512_shuffle_epi8(all, (__m512i)v);
+}
+
 inline __m128i load16(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 inline __m256i load32(const uint8_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
 
@@ -142,15 +147,23 @@ inline __m512i join_groups(__m512i z01, __m512i z23) {
                           _mm512_shuffle_i32x4(z01, z23, 0xDD));
 }
 
+struct TwoVectors {
+  __m512i a, b;
+};
+// 128 inputs as formats of 16 bytes a group have their weights: the first 16 of each group, and the
+// last.
+inline TwoVectors split_inputs(const int8_t* q) {
+  const __m512i a = load64(q), b = load64(q + 64);
+  return {_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD)};
+}
+
 // The common part, four rows at a time. Row::unpack gives the 128 bytes u of one row.
 template <class Row, int kGroupCount>
 struct RowSumsOf {
   static constexpr bool kAvailable = true;
   static constexpr int kGroups = kGroupCount;
   static constexpr int kVectors = kGroups / 4;
-  struct Inputs {
-    __m512i a, b;
-  };
+  using Inputs = TwoVectors;
   // Lane i of v[r][v]: the sums of group 4v + i of four rows with input row r.
   template <int M>
   struct Part {
@@ -161,15 +174,20 @@ struct RowSumsOf {
     typename Row::Kept kept[4];
   };
 
+  static void keep(const uint8_t* p, int64_t apart, int64_t index, Four& four) {
+    p += Row::kept_offset(index);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) four.kept[i] = Row::keep(p + i * apart);
+  }
+
   template <int M>
   static void four_rows(const uint8_t* p, int64_t apart, int64_t index, const Inputs* x,
-                        Part<M>& out, Four& four) {
+                        Part<M>& out) {
     p += Row::offset(index);
     __m512i z[M][kVectors][4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const auto w = Row::unpack(p + i * apart, index);
-      four.kept[i] = Row::keep(p + i * apart);
 #pragma GCC unroll 2
       for (int r = 0; r < M; ++r) {
         const __m512i zero = _mm512_setzero_si512();
@@ -208,6 +226,7 @@ struct RowSumsOf {
 // Formats whose scales a vector load can take from the rows later on.
 struct KeepNothing {
   struct Kept {};
+  static int64_t kept_offset(int64_t) { return 0; }
   static Kept keep(const uint8_t*) { return {}; }
 };
 
@@ -229,14 +248,11 @@ inline void scales_of_halves(const Four* four, F32* scales) {
   for (int g = 0; g < 4; ++g) scales[g] = (F32)t[g];
 }
 
-struct TwoVectors {
-  __m512i a, b;
-};
-
 struct RowQ8_0 : KeepHalves {
   static constexpr int kJoin = 2;
   static constexpr bool kOddGroupsSecond = false;
   static int64_t offset(int64_t index) { return index * 4 * 34; }
+  static int64_t kept_offset(int64_t index) { return offset(index); }
   static TwoVectors unpack(const uint8_t* p, int64_t) {
     const __m512i a = _mm512_inserti64x4(_mm512_castsi256_si512(load32(p + 2)), load32(p + 36), 1);
     const __m512i b =
@@ -261,6 +277,7 @@ struct RowQ4_0 : KeepHalves {
   static constexpr int kJoin = 1;  // both vectors hold the same groups
   static constexpr bool kOddGroupsSecond = false;
   static int64_t offset(int64_t index) { return index * 4 * 18; }
+  static int64_t kept_offset(int64_t index) { return offset(index); }
   static TwoVectors unpack(const uint8_t* p, int64_t) {
     // The 16 bytes after each scale, from words of bytes 0–63 and 8–71.
     alignas(64) static constexpr uint16_t kWords[32] = {1,  2,  3,  4,  5,  6,  7,  8,  10, 11, 12,
@@ -282,10 +299,47 @@ struct FormatSmall;
 template <>
 struct RowSums<FormatSmall<18, false, false>> : RowSumsOf<RowQ4_0, 4> {
   static void scales(const Four* four, const uint8_t*, Streams, int64_t, Scales& out);
-  static Inputs inputs(const int8_t* q) {
-    const __m512i a = load64(q), b = load64(q + 64);
-    return {_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD)};
+  static Inputs inputs(const int8_t* q) { return split_inputs(q); }
+};
+
+// Formats with an exponent a group of 32.
+struct KeepExponents {
+  struct Kept {
+    uint8_t exponents[4];
+  };
+};
+inline U32 f4_bytes(U32 nibbles);  // below
+
+// MXFP4 and F4_E2M1: 16 bytes a group, like Q4_0.
+template <bool kApart>
+struct RowF4 : KeepExponents {
+  static constexpr int kJoin = 1, kBytes = kApart ? 16 : 17, kStep = kApart ? 1 : 17;
+  static constexpr bool kOddGroupsSecond = false;
+  static int64_t offset(int64_t index) { return index * 4 * kBytes; }
+  static int64_t kept_offset(int64_t index) { return index * 4 * kStep; }
+  static TwoVectors unpack(const uint8_t* p, int64_t) {
+    __m512i v;
+    if constexpr (kApart) {
+      v = load64(p);
+    } else {
+      v = _mm512_castsi128_si512(load16(p + 1));
+      v = _mm512_inserti32x4(v, load16(p + 18), 1);
+      v = _mm512_inserti32x4(v, load16(p + 35), 2);
+      v = _mm512_inserti32x4(v, load16(p + 52), 3);
+    }
+    const __m512i low = _mm512_and_si512(v, splat8(15));
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(v, 4), splat8(15));
+    return {(__m512i)f4_bytes((U32)low), (__m512i)f4_bytes((U32)high)};
   }
+  static Kept keep(const uint8_t* p) { return {{p[0], p[kStep], p[2 * kStep], p[3 * kStep]}}; }
+};
+template <bool>
+struct FormatF4;
+template <bool kApart>
+struct RowSums<FormatF4<kApart>> : RowSumsOf<RowF4<kApart>, 4> {
+  using Four = typename RowSumsOf<RowF4<kApart>, 4>::Four;
+  static void scales(const Four* four, const uint8_t*, Streams, int64_t, Scales& out);
+  static TwoVectors inputs(const int8_t* q) { return split_inputs(q); }
 };
 
 struct RowQ4_K : KeepNothing {
@@ -343,6 +397,13 @@ inline void RowSums<FormatQ8_0>::scales(const Four* four, const uint8_t*, Stream
 inline void RowSums<FormatSmall<18, false, false>>::scales(const Four* four, const uint8_t*,
                                                            Streams, int64_t, Scales& out) {
   scales_of_halves(four, out.scales);
+}
+template <bool kApart>
+inline void RowSums<FormatF4<kApart>>::scales(const Four* four, const uint8_t*, Streams, int64_t,
+                                              Scales& out) {
+  U32 e;  // lane 4j + i: those of four[j].kept[i]
+  __builtin_memcpy(&e, four, sizeof(e));
+  for (int g = 0; g < 4; ++g) out.scales[g] = half_exponent((e >> (8 * g)) & splat(255));
 }
 inline void RowSums<FormatQ4_K>::scales(const Four*, const uint8_t* p, Streams streams,
                                         int64_t index, Scales& out) {

@@ -24,6 +24,9 @@ struct Streams {
   int64_t ahead;  // bytes_asked_ahead()
   friend int64_t operator*(int64_t n, Streams s) { return n % 4 * s.apart + n / 4 * s.row_bytes; }
   friend const uint8_t* operator+(const uint8_t* p, Streams s) { return p + s.apart; }
+  friend Streams operator/(Streams s, int64_t n) {
+    return {s.apart / n, s.row_bytes / n, s.ahead / n};
+  }
 };
 
 inline U32 splat(uint32_t v) { return U32{} + v; }
@@ -38,10 +41,14 @@ constexpr uint32_t kNibbles = 0x0F0F0F0F, kPairs = 0x03030303, kOnes = 0x0101010
 
 // Each format: the quads (dwords) of a group, the offset of u, the largest u, the kind of mins;
 // quads() unpacks the bytes u, scales() the rest of `blocks` 32-column blocks, beginning with block
-// 4 · index of the rows at p.
+// 4 · index of the rows at p. Where kScalesApart, p and stride of scales() are those of the scales.
 // The loops of quads() are unrolled by hand: whoever takes the quads keeps sums in registers then,
 // which GCC 12 does not find out by itself.
-struct FormatQ8_0 {
+struct ScalesInBlocks {
+  static constexpr bool kScalesApart = false;
+};
+
+struct FormatQ8_0 : ScalesInBlocks {
   static constexpr int kBlockBytes = 34, kBlockElements = 32;
   static constexpr int kQuads = 8, kOffset = 128, kMaxByte = 255;
   static constexpr Mins kMins = Mins::kNone;
@@ -65,7 +72,7 @@ struct FormatQ8_0 {
 
 // Q4_0, Q4_1, Q5_0, Q5_1 differ in whether they have mins and fifth bits.
 template <int kBytes, bool kHasMin, bool kFifthBit>
-struct FormatSmall {
+struct FormatSmall : ScalesInBlocks {
   static constexpr int kBlockBytes = kBytes, kBlockElements = 32;
   static constexpr int kQuads = 8, kOffset = kHasMin ? 0 : kFifthBit ? 16 : 8;
   static constexpr int kMaxByte = kFifthBit ? 31 : 15;
@@ -94,6 +101,63 @@ struct FormatSmall {
       out.scales[b] = load_f16(p, stride);
       if constexpr (kHasMin) out.mins[b] = load_f16(p + 2, stride);
     }
+  }
+};
+
+// 2^(e − 128) for e in the lowest byte: 2^−127 and NaN differ from the others in the fraction.
+inline F32 half_exponent(U32 e) {
+  const U32 fraction = (U32)(((e + splat(1)) & splat(254)) == U32{}) & splat(0x00400000);
+  return (F32)((e << 23) | fraction) * splat_f(0.5f);
+}
+
+// The E2M1 codes as 2 · value + 12.
+inline U32 f4_bytes(U32 nibbles) {
+  alignas(16) static constexpr uint8_t kBytes[16] = {12, 13, 14, 15, 16, 18, 20, 24,
+                                                     12, 11, 10, 9,  8,  6,  4,  0};
+  return lookup(kBytes, nibbles);
+}
+
+// MXFP4, whose blocks begin with their scale, and F4_E2M1, whose scales stand elsewhere, a byte for
+// 16 of codes.
+template <bool kApart>
+struct FormatF4 {
+  static constexpr bool kScalesApart = kApart;
+  static constexpr int kBlockBytes = kApart ? 16 : 17, kBlockElements = 32;
+  static constexpr int kQuads = 8, kOffset = 12, kMaxByte = 24;
+  static constexpr Mins kMins = Mins::kNone;
+  template <class Stride, class Out>
+  static void quads(const uint8_t* p, Stride stride, int64_t index, int blocks, Out& out) {
+    p += index * 4 * kBlockBytes + (kApart ? 0 : 1);
+#pragma GCC unroll 8
+    for (int b = 0; b < blocks; ++b, p += kBlockBytes) {
+      U32 t[4];
+      transpose<4>(p, stride, t);
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i)
+        out.quad(8 * b + i, f4_bytes((i < 4 ? t[i] : t[i - 4] >> 4) & splat(kNibbles)));
+    }
+  }
+  template <class Stride, class Out>
+  static void scales(const uint8_t* p, Stride stride, int64_t index, int blocks, Out& out) {
+    if constexpr (kApart) {
+      p += index * 4;
+      // Behind the last block of a row may be the end of all.
+      const U32 e = blocks == 4 ? gather(p, stride) : gather_bytes(p, stride, blocks);
+      for (int b = 0; b < blocks; ++b) out.scales[b] = half_exponent((e >> (8 * b)) & splat(255));
+    } else {
+      p += index * 4 * kBlockBytes;
+      for (int b = 0; b < blocks; ++b, p += kBlockBytes)
+        out.scales[b] = half_exponent(gather(p, stride) & splat(255));
+    }
+  }
+  // lane n: the `count` bytes at p + n · stride.
+  template <class Stride>
+  static U32 gather_bytes(const uint8_t* p, Stride stride, int count) {
+    U32 v{};
+    for (int n = 0; n < kLanes; ++n)
+      for (int i = 0; i < count; ++i)
+        reinterpret_cast<uint8_t*>(&v)[4 * n + i] = *(p + n * stride + i);
+    return v;
   }
 };
 
@@ -126,7 +190,7 @@ inline void unpack_k_scales(const uint8_t* p, Stride stride, int half, Out& out)
   for (int i = 0; i < 2; ++i) out.k_mins[i] = byte_pair(m, i);
 }
 
-struct FormatQ4_K {
+struct FormatQ4_K : ScalesInBlocks {
   static constexpr int kBlockBytes = 144, kBlockElements = 256;
   static constexpr int kQuads = 8, kOffset = 0, kMaxByte = 15;
   static constexpr Mins kMins = Mins::kInteger;
@@ -151,7 +215,7 @@ struct FormatQ4_K {
   }
 };
 
-struct FormatQ5_K {
+struct FormatQ5_K : ScalesInBlocks {
   static constexpr int kBlockBytes = 176, kBlockElements = 256;
   static constexpr int kQuads = 8, kOffset = 0, kMaxByte = 31;
   static constexpr Mins kMins = Mins::kInteger;
@@ -181,7 +245,7 @@ struct FormatQ5_K {
   }
 };
 
-struct FormatQ6_K {
+struct FormatQ6_K : ScalesInBlocks {
   static constexpr int kBlockBytes = 210, kBlockElements = 256;
   static constexpr int kQuads = 4, kOffset = 32, kMaxByte = 63;
   static constexpr Mins kMins = Mins::kNone;
@@ -216,7 +280,7 @@ struct FormatQ6_K {
   }
 };
 
-struct FormatQ2_K {
+struct FormatQ2_K : ScalesInBlocks {
   static constexpr int kBlockBytes = 84, kBlockElements = 256;
   static constexpr int kQuads = 4, kOffset = 0, kMaxByte = 3;
   static constexpr Mins kMins = Mins::kInteger;
@@ -247,7 +311,7 @@ struct FormatQ2_K {
   }
 };
 
-struct FormatQ3_K {
+struct FormatQ3_K : ScalesInBlocks {
   static constexpr int kBlockBytes = 110, kBlockElements = 256;
   static constexpr int kQuads = 4, kOffset = 4, kMaxByte = 7;
   static constexpr Mins kMins = Mins::kNone;

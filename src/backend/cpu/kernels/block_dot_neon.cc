@@ -38,6 +38,10 @@ inline F32 low_f16(U32 v) {
 }
 inline F32 high_f16(U32 v) { return low_f16(v >> 16); }
 
+inline U32 lookup(const uint8_t* table, U32 v) {
+  return (U32)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)v);
+}
+
 template <int D, class Stride>
 inline void transpose(const uint8_t* p, Stride stride, U32* out) {
   for (int half = 0; half < D / 4; ++half) {

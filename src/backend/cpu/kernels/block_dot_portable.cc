@@ -114,8 +114,29 @@ Groups q3_k_groups(const uint8_t* row, int64_t index) {
   return out;
 }
 
-Groups groups(DType type, const uint8_t* row, int64_t index, int blocks) {
+// Group g of 16 bytes with E2M1 codes.
+void set_f4_group(const uint8_t* qs, uint8_t e, int g, Groups& out) {
+  out.offset = 12;
+  out.scales[g] = 0.5f * f8e8m0_to_f32(e);
+  for (int i = 0; i < 32; ++i)
+    out.u[32 * g + i] = static_cast<uint8_t>(2.0f * f4e2m1_to_f32(nibble(qs, i)) + 12.0f);
+}
+
+// Of F4_E2M1: in the order of the inputs (InputOrder::kEvenThenOdd), which is that of the bits.
+Groups f4_groups(const uint8_t* row, const uint8_t* exponents, int64_t index, int blocks) {
+  Groups out;
+  for (int g = 0; g < blocks; ++g)
+    set_f4_group(row + (4 * index + g) * 16, exponents[4 * index + g], g, out);
+  return out;
+}
+
+Groups groups(DType type, const uint8_t* row, const uint8_t* exponents, int64_t index, int blocks) {
   switch (type) {
+    case DType::kF4E2M1:
+      return f4_groups(row, exponents, index, blocks);
+    case DType::kMXFP4:
+      return small_groups<quant::BlockMXFP4>(
+          row, index, blocks, [](auto b, int g, Groups& out) { set_f4_group(b.qs, b.e, g, out); });
     case DType::kQ4_0:
       return small_groups<quant::BlockQ4_0>(row, index, blocks, [](auto b, int g, Groups& out) {
         out.offset = 8;
@@ -186,11 +207,13 @@ float dot_block(const Groups& w, const int8_t* q, int64_t elements) {
 void block_dot_portable(const BlockDotArgs& a) {
   for (int64_t n = a.n0; n < a.n1; ++n) {
     const uint8_t* row = a.weights + n * a.row_bytes;
+    const uint8_t* exponents =
+        a.exponents == nullptr ? nullptr : a.exponents + n * (a.cols / quant::kBlock);
     for (int64_t i = 0; i < a.m; ++i) a.y[i][n] = 0;
     for (int64_t k = 0; k < a.cols; k += kInputBlock) {
       const int64_t elements = std::min(kInputBlock, a.cols - k);
-      const Groups w =
-          groups(a.type, row, k / kInputBlock, static_cast<int>(elements / quant::kBlock));
+      const Groups w = groups(a.type, row, exponents, k / kInputBlock,
+                              static_cast<int>(elements / quant::kBlock));
       for (int64_t i = 0; i < a.m; ++i)
         a.y[i][n] = std::fma(dot_block(w, a.x[i].q + k, elements), a.x[i].scales[k / kInputBlock],
                              a.y[i][n]);

@@ -66,6 +66,13 @@ struct LoadF8E4M3 {
   }
 };
 
+// Where float16 is converted by an instruction.
+#if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2) || HWY_TARGET == HWY_NEON
+#define FATHOM_TILE_F8 1
+#else
+#define FATHOM_TILE_F8 0
+#endif
+
 // The last `count` < Lanes elements, zeros behind them.
 template <class Load>
 HWY_INLINE VF load_tail(const typename Load::T* p, int64_t count) {
@@ -200,6 +207,79 @@ HWY_INLINE void dot_tile(const float* const* x, const WeightView& w, int64_t n0,
     for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
 }
 
+#if FATHOM_TILE_F8
+// 2 · Lanes(DF) weights of FP8 at half of LoadF8E4M3's cost, by way of float16, whose exponent is
+// one bit longer: all but NaN, which comes out as ±1.875, as value / kF8Scale.
+constexpr float kF8Scale = 256.0f;
+HWY_INLINE void load_f8(const uint8_t* p, VF& low, VF& high) {
+  const DF df;
+  const hn::Repartition<int16_t, DF> d16;
+  const hn::RebindToUnsigned<decltype(d16)> du16;
+  const hn::Rebind<uint8_t, decltype(d16)> du8;
+  const hn::Repartition<hwy::float16_t, DF> df16;
+  const hn::Half<decltype(df16)> half16;
+  const auto shifted = hn::BitCast(d16, hn::ShiftLeft<8>(hn::PromoteTo(du16, hn::LoadU(du8, p))));
+  // The sign is extended by a bit, which makes room for the longer exponent.
+  const auto bits = hn::And(hn::ShiftRight<1>(shifted), hn::Set(d16, static_cast<int16_t>(0xBFFF)));
+  const auto halves = hn::BitCast(df16, bits);
+  low = hn::PromoteTo(df, hn::LowerHalf(half16, halves));
+  high = hn::PromoteTo(df, hn::UpperHalf(half16, halves));
+}
+
+// dot_tile for FP8 with blocks of scales, without NaN; false, and y is not set, if there is one.
+// Sums as dot_tile does, but for the factor of kF8Scale, so the bits are the same.
+template <int MR, int NR>
+HWY_INLINE bool dot_tile_f8(const float* const* x, const WeightView& w, int64_t n0,
+                            float* const* y) {
+  const DF df;
+  const hn::Repartition<uint8_t, DF> d8;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(df));
+  const uint8_t* const rows = reinterpret_cast<const uint8_t*>(w.data) + n0 * w.cols;
+  VF acc[MR][NR];
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) acc[i][j] = hn::Zero(df);
+  auto largest = hn::Zero(d8);
+  // Where rows are a multiple of 4 KiB, the lines at one column share a set of the first-level
+  // cache: asking for the next rows' would evict them.
+  constexpr int64_t kAhead = 1024;
+  for (int64_t b = 0; b < w.cols; b += w.scale_block_cols) {
+    VF part[MR][NR];
+    for (int i = 0; i < MR; ++i)
+      for (int j = 0; j < NR; ++j) part[i][j] = hn::Zero(df);
+    for (int64_t k = b; k < b + w.scale_block_cols; k += 4 * lanes) {
+#pragma GCC unroll 8
+      for (int j = 0; j < NR; ++j) {
+        const uint8_t* const p = rows + j * w.cols + k;
+        hwy::Prefetch(p + (k + kAhead < w.cols ? kAhead : NR * w.cols - w.cols + kAhead));
+        largest = hn::Max(largest, hn::And(hn::LoadU(d8, p), hn::Set(d8, uint8_t{0x7F})));
+        VF wv[4];
+        load_f8(p, wv[0], wv[1]);
+        load_f8(p + 2 * lanes, wv[2], wv[3]);
+#pragma GCC unroll 4
+        for (int i = 0; i < MR; ++i)
+          for (int v = 0; v < 4; ++v)
+            part[i][j] = hn::MulAdd(hn::LoadU(df, x[i] + k + v * lanes), wv[v], part[i][j]);
+      }
+    }
+    for (int j = 0; j < NR; ++j) {
+      const float scale = w.scales[(w.scale_row0 + n0 + j) / w.scale_block_rows * w.scale_stride +
+                                   b / w.scale_block_cols];
+      for (int i = 0; i < MR; ++i)
+        acc[i][j] = hn::MulAdd(part[i][j], hn::Set(df, scale * kF8Scale), acc[i][j]);
+    }
+  }
+  if (!hn::AllFalse(d8, hn::Eq(largest, hn::Set(d8, uint8_t{0x7F})))) return false;
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
+  return true;
+}
+// Whether dot_tile_f8 takes such weights. Depends on the matrix alone.
+HWY_INLINE bool takes_tile_f8(const WeightView& w) {
+  return w.scales != nullptr && w.cols % w.scale_block_cols == 0 &&
+         w.scale_block_cols % (4 * static_cast<int64_t>(hn::Lanes(DF()))) == 0;
+}
+#endif
+
 template <class Load, int MR, int NR>
 HWY_INLINE void dot_columns(const float* const* x, const WeightView& w, int64_t n0, int64_t n1,
                             float* const* y) {
@@ -208,6 +288,14 @@ HWY_INLINE void dot_columns(const float* const* x, const WeightView& w, int64_t 
     for (; n + NR <= n1; n += NR) dot_tile_f4<MR, NR>(x, w, n, y);
     for (; n < n1; ++n) dot_tile_f4<MR, 1>(x, w, n, y);
   } else {
+#if FATHOM_TILE_F8
+    if constexpr (std::is_same_v<Load, LoadF8E4M3>) {
+      constexpr int kColumns = 8 / MR;
+      if (takes_tile_f8(w)) {
+        while (n + kColumns <= n1 && dot_tile_f8<MR, kColumns>(x, w, n, y)) n += kColumns;
+      }
+    }
+#endif
     for (; n + NR <= n1; n += NR) dot_tile<Load, MR, NR>(x, w, n, y);
     for (; n < n1; ++n) dot_tile<Load, MR, 1>(x, w, n, y);
   }
@@ -309,6 +397,7 @@ void decode_row(const WeightView& w, int64_t row, float* out) {
 }
 
 const char* target() { return hwy::TargetName(HWY_TARGET); }
+#undef FATHOM_TILE_F8
 
 }  // namespace fathom::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

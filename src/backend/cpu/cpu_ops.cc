@@ -15,8 +15,9 @@ namespace {
 
 // As CpuOps::kSerialElements, for matrix products.
 constexpr int64_t kSerialMultiplyAdds = 32 << 10;
-// Tasks take a multiple of so many weight rows: what the kernels work on side by side.
-constexpr int64_t kTaskColumns = 32;
+// Tasks take a multiple of so many weight rows: what the kernels work on side by side, or, where
+// there are too few rows to go round, a part of it.
+constexpr int64_t kTaskColumns = 32, kSmallTaskColumns = 8;
 // InputForm::kInt8TripleEvenThenOdd
 constexpr int64_t kParts = 3;
 
@@ -158,8 +159,9 @@ void CpuOps::run_products(std::span<const Product> products) {
   }
   // Four tasks a thread even out a stalled core; fewer, larger ones keep the streams long.
   const int64_t wanted = columns / (int64_t{4} * pool_.num_threads());
-  const int64_t step =
-      std::max(kTaskColumns, (wanted + kTaskColumns - 1) / kTaskColumns * kTaskColumns);
+  const int64_t unit =
+      columns < kTaskColumns * pool_.num_threads() ? kSmallTaskColumns : kTaskColumns;
+  const int64_t step = std::max(unit, (wanted + unit - 1) / unit * unit);
   int64_t tasks = 0;
   for (const Product& p : products)
     if (p.rows > 0) tasks += (p.weight.rows + step - 1) / step;

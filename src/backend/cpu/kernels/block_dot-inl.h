@@ -445,6 +445,9 @@ template <class Format>
 void run(const BlockDotArgs& a) {
   if (a.m == 1) return run_few<Format, 1>(a);
   if (a.m == 2) return run_few<Format, 2>(a);
+  // One row of inputs in three parts (CpuOps::InputForm).
+  if constexpr (Format::kScalesApart)
+    if (a.m == 3) return run_few<Format, 3>(a);
   for (int64_t n = a.n0; n < a.n1; n += kStrip) {
     const int64_t width = a.n1 - n < kStrip ? a.n1 - n : kStrip;
     for (int64_t i = 0; i < a.m; i += kMaxRows)

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "backend/cpu/kernels/block_dot.h"
 #include "backend/cpu/kernels/kernels.h"
 #include "quant/codec.h"
 #include "tensor/float_formats.h"
@@ -176,35 +177,35 @@ HWY_INLINE void dot_tile_f4(const float* const* x, const WeightView& w, int64_t 
     for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
 }
 
-// One MR x NR tile of outputs at rows i0.. and columns n0...
+// One MR x NR tile of outputs: columns n0, n0 + apart, …. `ahead`: as in accumulate.
 template <class Load, int MR, int NR>
-HWY_INLINE void dot_tile(const float* const* x, const WeightView& w, int64_t n0, float* const* y) {
+HWY_INLINE void dot_tile(const float* const* x, const WeightView& w, int64_t n0, int64_t apart,
+                         int64_t ahead, float* const* y) {
   const DF df;
   const typename Load::T* rows[NR];
   for (int j = 0; j < NR; ++j)
-    rows[j] = reinterpret_cast<const typename Load::T*>(w.data) + (n0 + j) * w.cols;
+    rows[j] = reinterpret_cast<const typename Load::T*>(w.data) + (n0 + j * apart) * w.cols;
   VF acc[MR][NR];
   for (int i = 0; i < MR; ++i)
     for (int j = 0; j < NR; ++j) acc[i][j] = hn::Zero(df);
   if (w.scales == nullptr) {
-    accumulate<Load, MR, NR>(x, rows, 0, w.cols, NR * w.cols, acc);
+    accumulate<Load, MR, NR>(x, rows, 0, w.cols, ahead, acc);
   } else {
     for (int64_t k = 0; k < w.cols; k += w.scale_block_cols) {
       VF part[MR][NR];
       for (int i = 0; i < MR; ++i)
         for (int j = 0; j < NR; ++j) part[i][j] = hn::Zero(df);
-      accumulate<Load, MR, NR>(x, rows, k, std::min(k + w.scale_block_cols, w.cols), NR * w.cols,
-                               part);
+      accumulate<Load, MR, NR>(x, rows, k, std::min(k + w.scale_block_cols, w.cols), ahead, part);
       for (int j = 0; j < NR; ++j) {
-        const VF scale =
-            hn::Set(df, w.scales[(w.scale_row0 + n0 + j) / w.scale_block_rows * w.scale_stride +
-                                 k / w.scale_block_cols]);
+        const int64_t row = w.scale_row0 + n0 + j * apart;
+        const VF scale = hn::Set(
+            df, w.scales[row / w.scale_block_rows * w.scale_stride + k / w.scale_block_cols]);
         for (int i = 0; i < MR; ++i) acc[i][j] = hn::MulAdd(part[i][j], scale, acc[i][j]);
       }
     }
   }
   for (int i = 0; i < MR; ++i)
-    for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
+    for (int j = 0; j < NR; ++j) y[i][n0 + j * apart] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
 }
 
 #if FATHOM_TILE_F8
@@ -214,22 +215,22 @@ constexpr float kF8Scale = 256.0f;
 HWY_INLINE void load_f8(const uint8_t* p, VF& low, VF& high) {
   const DF df;
   const hn::Repartition<int16_t, DF> d16;
-  const hn::RebindToUnsigned<decltype(d16)> du16;
-  const hn::Rebind<uint8_t, decltype(d16)> du8;
+  const hn::Rebind<int8_t, decltype(d16)> d8;
   const hn::Repartition<hwy::float16_t, DF> df16;
   const hn::Half<decltype(df16)> half16;
-  const auto shifted = hn::BitCast(d16, hn::ShiftLeft<8>(hn::PromoteTo(du16, hn::LoadU(du8, p))));
-  // The sign is extended by a bit, which makes room for the longer exponent.
-  const auto bits = hn::And(hn::ShiftRight<1>(shifted), hn::Set(d16, static_cast<int16_t>(0xBFFF)));
+  // The sign's copies make room for the longer exponent; the lowest of them goes.
+  const auto wide = hn::PromoteTo(d16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(p)));
+  const auto bits = hn::And(hn::ShiftLeft<7>(wide), hn::Set(d16, static_cast<int16_t>(0xBFFF)));
   const auto halves = hn::BitCast(df16, bits);
   low = hn::PromoteTo(df, hn::LowerHalf(half16, halves));
   high = hn::PromoteTo(df, hn::UpperHalf(half16, halves));
 }
 
-// dot_tile for FP8 with blocks of scales, without NaN; false, and y is not set, if there is one.
-// Sums as dot_tile does, but for the factor of kF8Scale, so the bits are the same.
+// dot_tile for FP8 with blocks of scales, without NaN, for NR rows that stand `apart`; false, and y
+// is not set, if there is a NaN. Sums as dot_tile does, but for the factor of kF8Scale, so the bits
+// are the same.
 template <int MR, int NR>
-HWY_INLINE bool dot_tile_f8(const float* const* x, const WeightView& w, int64_t n0,
+HWY_INLINE bool dot_tile_f8(const float* const* x, const WeightView& w, int64_t n0, int64_t apart,
                             float* const* y) {
   const DF df;
   const hn::Repartition<uint8_t, DF> d8;
@@ -239,9 +240,7 @@ HWY_INLINE bool dot_tile_f8(const float* const* x, const WeightView& w, int64_t 
   for (int i = 0; i < MR; ++i)
     for (int j = 0; j < NR; ++j) acc[i][j] = hn::Zero(df);
   auto largest = hn::Zero(d8);
-  // Where rows are a multiple of 4 KiB, the lines at one column share a set of the first-level
-  // cache: asking for the next rows' would evict them.
-  constexpr int64_t kAhead = 1024;
+  const int64_t ahead = bytes_asked_ahead();
   for (int64_t b = 0; b < w.cols; b += w.scale_block_cols) {
     VF part[MR][NR];
     for (int i = 0; i < MR; ++i)
@@ -249,8 +248,8 @@ HWY_INLINE bool dot_tile_f8(const float* const* x, const WeightView& w, int64_t 
     for (int64_t k = b; k < b + w.scale_block_cols; k += 4 * lanes) {
 #pragma GCC unroll 8
       for (int j = 0; j < NR; ++j) {
-        const uint8_t* const p = rows + j * w.cols + k;
-        hwy::Prefetch(p + (k + kAhead < w.cols ? kAhead : NR * w.cols - w.cols + kAhead));
+        const uint8_t* const p = rows + j * apart * w.cols + k;
+        hwy::Prefetch(p + ahead);
         largest = hn::Max(largest, hn::And(hn::LoadU(d8, p), hn::Set(d8, uint8_t{0x7F})));
         VF wv[4];
         load_f8(p, wv[0], wv[1]);
@@ -262,15 +261,16 @@ HWY_INLINE bool dot_tile_f8(const float* const* x, const WeightView& w, int64_t 
       }
     }
     for (int j = 0; j < NR; ++j) {
-      const float scale = w.scales[(w.scale_row0 + n0 + j) / w.scale_block_rows * w.scale_stride +
-                                   b / w.scale_block_cols];
+      const int64_t row = w.scale_row0 + n0 + j * apart;
+      const float scale =
+          w.scales[row / w.scale_block_rows * w.scale_stride + b / w.scale_block_cols];
       for (int i = 0; i < MR; ++i)
         acc[i][j] = hn::MulAdd(part[i][j], hn::Set(df, scale * kF8Scale), acc[i][j]);
     }
   }
   if (!hn::AllFalse(d8, hn::Eq(largest, hn::Set(d8, uint8_t{0x7F})))) return false;
   for (int i = 0; i < MR; ++i)
-    for (int j = 0; j < NR; ++j) y[i][n0 + j] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
+    for (int j = 0; j < NR; ++j) y[i][n0 + j * apart] = hn::GetLane(hn::SumOfLanes(df, acc[i][j]));
   return true;
 }
 // Whether dot_tile_f8 takes such weights. Depends on the matrix alone.
@@ -279,6 +279,24 @@ HWY_INLINE bool takes_tile_f8(const WeightView& w) {
          w.scale_block_cols % (4 * static_cast<int64_t>(hn::Lanes(DF()))) == 0;
 }
 #endif
+
+// For few rows of inputs memory is the limit. It is read as some streams, each from begin to end,
+// which is what comes fastest. Columns [n0, returned) are done.
+template <class Load, int MR>
+HWY_INLINE int64_t dot_streams(const float* const* x, const WeightView& w, int64_t n0, int64_t n1,
+                               float* const* y) {
+  constexpr int kStreams = 8 / MR;
+  constexpr auto kElementBytes = static_cast<int64_t>(sizeof(typename Load::T));
+  const int64_t each = (n1 - n0) / kStreams;
+  for (int64_t n = n0; n < n0 + each; ++n) {
+#if FATHOM_TILE_F8
+    if constexpr (std::is_same_v<Load, LoadF8E4M3>)
+      if (takes_tile_f8(w) && dot_tile_f8<MR, kStreams>(x, w, n, each, y)) continue;
+#endif
+    dot_tile<Load, MR, kStreams>(x, w, n, each, bytes_asked_ahead() / kElementBytes, y);
+  }
+  return n0 + each * kStreams;
+}
 
 template <class Load, int MR, int NR>
 HWY_INLINE void dot_columns(const float* const* x, const WeightView& w, int64_t n0, int64_t n1,
@@ -292,12 +310,12 @@ HWY_INLINE void dot_columns(const float* const* x, const WeightView& w, int64_t 
     if constexpr (std::is_same_v<Load, LoadF8E4M3>) {
       constexpr int kColumns = 8 / MR;
       if (takes_tile_f8(w)) {
-        while (n + kColumns <= n1 && dot_tile_f8<MR, kColumns>(x, w, n, y)) n += kColumns;
+        while (n + kColumns <= n1 && dot_tile_f8<MR, kColumns>(x, w, n, 1, y)) n += kColumns;
       }
     }
 #endif
-    for (; n + NR <= n1; n += NR) dot_tile<Load, MR, NR>(x, w, n, y);
-    for (; n < n1; ++n) dot_tile<Load, MR, 1>(x, w, n, y);
+    for (; n + NR <= n1; n += NR) dot_tile<Load, MR, NR>(x, w, n, 1, NR * w.cols, y);
+    for (; n < n1; ++n) dot_tile<Load, MR, 1>(x, w, n, 1, w.cols, y);
   }
 }
 
@@ -308,6 +326,10 @@ void dot_rows_as(const float* const* x, int64_t m, const WeightView& w, int64_t 
   constexpr int64_t kBlockBytes = 256 << 10, kStrip = 16;
   const int64_t row_bytes = std::max<int64_t>(w.cols * static_cast<int64_t>(sizeof(float)), 1);
   const int64_t block = std::max<int64_t>(kBlockBytes / row_bytes / 4 * 4, 4);
+  if constexpr (!std::is_same_v<Load, LoadF4E2M1>) {
+    if (m == 1) n0 = dot_streams<Load, 1>(x, w, n0, n1, y);
+    if (m == 2) n0 = dot_streams<Load, 2>(x, w, n0, n1, y);
+  }
   for (int64_t m0 = 0; m0 < m; m0 += block) {
     const int64_t m1 = std::min(m0 + block, m);
     for (int64_t strip = n0; strip < n1; strip += kStrip) {

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LAYERS = ["base", "tensor", "quant", "io", "tokenizer", "grammar", "chat", "ops", "model", "engine", "train",
+LAYERS = ["base", "tensor", "quant", "io", "tokenizer", "grammar", "chat", "ops", "model", "engine", "kv_disk", "train",
           "backend", "store", "worker", "server", "apps"]
 SUFFIXES = {".h", ".cc", ".cu", ".cuh"}
 HEADERS = {".h", ".cuh"}

@@ -21,6 +21,8 @@
 #include "apps/served_engine.h"
 #include "apps/service_manager.h"
 #include "base/file.h"
+#include "kv_disk/disk_tier.h"
+#include "kv_disk/master_key.h"
 #include "server/config/load_config.h"
 #include "server/config/settings.h"
 #include "server/dispatch/dispatcher.h"
@@ -57,7 +59,8 @@ std::string id_from_path(std::string path) {
   return name.substr(0, 64);
 }
 
-ServedEngineOptions engine_options(const ModelConfig& m, const std::string& path) {
+ServedEngineOptions engine_options(const ModelConfig& m, const KvDiskOptions& disk,
+                                   const std::string& path) {
   ServedEngineOptions o;
   o.model = path;
   o.context_tokens = m.context_tokens;
@@ -68,11 +71,12 @@ ServedEngineOptions engine_options(const ModelConfig& m, const std::string& path
   o.compute.numa = m.numa;
   o.compute.compute = m.compute;
   o.compute.kv = m.kv_type;
+  o.kv_disk = disk;
   return o;
 }
 
-std::vector<std::string> worker_command(const ModelConfig& m, const std::string& path,
-                                        const CacheSize& size) {
+std::vector<std::string> worker_command(const ModelConfig& m, const KvDiskOptions& disk,
+                                        const std::string& path, const CacheSize& size) {
   std::error_code ec;
   std::vector<std::string> command{std::filesystem::read_symlink("/proc/self/exe", ec).string(),
                                    "worker", path};
@@ -88,13 +92,19 @@ std::vector<std::string> worker_command(const ModelConfig& m, const std::string&
   add("--numa", m.numa);
   add("--compute", m.compute);
   add("--kv", m.kv_type);
+  if (!disk.directory.empty()) {
+    add("--kv-disk", disk.directory);
+    add("--kv-disk-max", std::to_string(disk.max_bytes));
+    add("--kv-disk-key-file", disk.key_file);
+  }
   return command;
 }
 
 // What the front itself needs of a model: names, tokenizer, template. The weights stay on the disk.
-Result<ModelSetup> setup_model(const ModelConfig& config, std::string socket_prefix) {
+Result<ModelSetup> setup_model(const ModelConfig& config, const KvDiskOptions& disk,
+                               std::string socket_prefix) {
   FATHOM_TRY(const std::string path, resolve_model(config.path));
-  ServedEngineOptions options = engine_options(config, path);
+  ServedEngineOptions options = engine_options(config, disk, path);
   FATHOM_TRY(LoadedModel loaded, load(path, options.compute));
   const CacheSize size = cache_size(options, *loaded.model);
   options.context_tokens = size.context_tokens;
@@ -102,7 +112,7 @@ Result<ModelSetup> setup_model(const ModelConfig& config, std::string socket_pre
   ModelSetup setup;
   setup.config = config;
   setup.socket_prefix = std::move(socket_prefix);
-  setup.worker_command = worker_command(config, path, size);
+  setup.worker_command = worker_command(config, disk, path, size);
   const ModelFiles& f = loaded.files;
   ServedModel& m = setup.model;
   m.id = config.id.empty() ? id_from_path(path) : config.id;
@@ -149,17 +159,18 @@ int64_t last_written(const ModelConfig& config) {
 class Models {
  public:
   Models(Dispatcher& dispatcher, boost::asio::thread_pool& pool, Log& log,
-         std::string socket_directory)
+         std::string socket_directory, KvDiskOptions kv_disk)
       : dispatcher_(dispatcher),
         pool_(pool),
         log_(log),
-        socket_directory_(std::move(socket_directory)) {}
+        socket_directory_(std::move(socket_directory)),
+        kv_disk_(std::move(kv_disk)) {}
 
   Status start(const std::vector<ModelConfig>& models) {
     std::vector<ModelSetup> added;
     for (const ModelConfig& m : models) {
       written_.emplace_back(m, last_written(m));
-      FATHOM_TRY(ModelSetup setup, setup_model(m, next_socket_prefix()));
+      FATHOM_TRY(ModelSetup setup, setup_model(m, kv_disk_, next_socket_prefix()));
       added.push_back(std::move(setup));
     }
     return dispatcher_.serve({}, std::move(added));
@@ -177,7 +188,9 @@ class Models {
         stay.push_back(m);
         continue;
       }
-      const auto read = [m, prefix = next_socket_prefix()] { return setup_model(m, prefix); };
+      const auto read = [m, disk = kv_disk_, prefix = next_socket_prefix()] {
+        return setup_model(m, disk, prefix);
+      };
       auto setup = co_await offload(pool_, read);
       if (!setup) co_return setup.error();
       added.push_back(*std::move(setup));
@@ -198,6 +211,7 @@ class Models {
   boost::asio::thread_pool& pool_;
   Log& log_;
   std::string socket_directory_;
+  KvDiskOptions kv_disk_;
   int sockets_ = 0;
   std::vector<std::pair<ModelConfig, int64_t>> written_;
 };
@@ -242,6 +256,24 @@ Result<std::unique_ptr<Authenticator>> make_authenticator(const ServerConfig& c,
   auto owned = std::make_unique<ApiKeyAuthenticator>(std::move(opened));
   keys = owned.get();
   return std::unique_ptr<Authenticator>(std::move(owned));
+}
+
+// Makes the directory and the key, so that what is wrong with them is said at once. Workers may run
+// elsewhere: they get whole paths.
+Result<KvDiskOptions> prepare_kv_disk(const KvDiskConfig& c) {
+  KvDiskOptions out{.directory = {}, .max_bytes = c.max_bytes, .key_file = c.key_file};
+  if (c.directory.empty()) return out;
+  out.directory = std::filesystem::absolute(c.directory).lexically_normal().string();
+  if (out.key_file.empty()) {
+    FATHOM_TRY(out.key_file, default_kv_disk_key());
+  }
+  out.key_file = std::filesystem::absolute(out.key_file).lexically_normal().string();
+  FATHOM_TRY(const kv_disk::SecretKey key, kv_disk::read_or_make_master_key(out.key_file));
+  FATHOM_TRY(
+      const auto tier,
+      kv_disk::DiskTier::open(
+          {.directory = out.directory, .max_bytes = out.max_bytes, .key = key, .identity = {}}));
+  return out;
 }
 
 void greet(const ServerConfig& config, const Dispatcher& dispatcher, const Listener& listener) {
@@ -321,7 +353,8 @@ Status run(const Options& options) {
   for (const std::string& host : config.listen_hosts)
     FATHOM_TRY_STATUS(listener.listen(host, config.listen_port));
   if (!config.unix_socket.empty()) FATHOM_TRY_STATUS(listener.listen_unix(config.unix_socket));
-  Models models(dispatcher, pool, *log, sockets.path());
+  FATHOM_TRY(KvDiskOptions disk, prepare_kv_disk(config.kv_disk));
+  Models models(dispatcher, pool, *log, sockets.path(), std::move(disk));
   FATHOM_TRY_STATUS(models.start(config.models));
   listener.start();
   greet(config, dispatcher, listener);

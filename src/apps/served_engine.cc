@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 
 #include "grammar/constraint.h"
 #include "grammar/matcher.h"
 #include "grammar/token_masker.h"
+#include "kv_disk/disk_tier.h"
+#include "kv_disk/master_key.h"
 
 namespace fathom {
 namespace {
@@ -130,6 +133,7 @@ Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptio
                          .kv_type = options.compute.kv_type(model),
                          .speculate_up_to = options.speculate_up_to,
                          .constraints = constraints_of(out->loaded)};
+  out->kv_disk = options.kv_disk;
   out->fingerprint = {FATHOM_VERSION, model_hash(out->loaded.files, options.compute),
                       std::string(out->ops->description())};
   return out;
@@ -138,11 +142,34 @@ Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptio
 Result<std::unique_ptr<Engine>> make_engine(ServedEngine& served, int memory_fd) {
   EngineOptions options = served.engine_options;
   const worker::Fingerprint& f = served.fingerprint;
-  if (memory_fd >= 0) {
-    options.shared_memory =
-        SharedKvMemory{memory_fd, fmt::format("{}/{}/{}", f.build, f.model, f.backend)};
+  const std::string identity = fmt::format("{}/{}/{}", f.build, f.model, f.backend);
+  if (memory_fd >= 0) options.shared_memory = SharedKvMemory{memory_fd, identity};
+  std::unique_ptr<PageTier> tier;
+  if (const KvDiskOptions& disk = served.kv_disk; !disk.directory.empty()) {
+    FATHOM_TRY(const kv_disk::SecretKey key, kv_disk::read_or_make_master_key(disk.key_file));
+    FATHOM_TRY(tier,
+               kv_disk::DiskTier::open(
+                   {.directory = disk.directory,
+                    .max_bytes = disk.max_bytes,
+                    .key = key,
+                    .identity = fmt::format("{}/{}", identity, dtype_name(options.kv_type))}));
   }
-  return Engine::create(*served.loaded.model, *served.progress, options);
+  return Engine::create(*served.loaded.model, *served.progress, options, std::move(tier));
+}
+
+Result<std::string> default_kv_disk_key() {
+  const auto variable = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  const std::string name = "kv_disk.key";
+  if (const std::string state = variable("STATE_DIRECTORY"); !state.empty())
+    return state.substr(0, state.find(':')) + "/" + name;
+  if (const std::string state = variable("XDG_STATE_HOME"); !state.empty())
+    return state + "/fathom/" + name;
+  if (const std::string home = variable("HOME"); !home.empty())
+    return home + "/.local/state/fathom/" + name;
+  return invalid_argument("kv_disk.key_file: not given, and there is no home directory for it");
 }
 
 }  // namespace fathom

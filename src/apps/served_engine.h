@@ -12,6 +12,13 @@
 
 namespace fathom {
 
+// The second tier of the prefix cache (kv_disk/disk_tier.h).
+struct KvDiskOptions {
+  std::string directory;  // empty: none
+  int64_t max_bytes = 0;
+  std::string key_file;
+};
+
 struct ServedEngineOptions {
   std::string model;
   int64_t context_tokens = 0;  // 0: the model's
@@ -19,6 +26,7 @@ struct ServedEngineOptions {
   int64_t max_running = 32;
   int64_t speculate_up_to = 4;  // see EngineOptions
   ComputeFlags compute;
+  KvDiskOptions kv_disk;
 };
 
 // What an engine points into.
@@ -28,7 +36,12 @@ struct ServedEngine {
   std::unique_ptr<worker::ProgressOps> progress;
   worker::Fingerprint fingerprint;
   EngineOptions engine_options;
+  KvDiskOptions kv_disk;
 };
+
+// Where the key of the disk tier stands if nobody says: $STATE_DIRECTORY (systemd),
+// $XDG_STATE_HOME, or ~/.local/state.
+Result<std::string> default_kv_disk_key();
 
 // Tokens that one sequence may have, and that the cache holds, for these options on this machine:
 // at most a quarter of the memory that is available, if the options leave it open.

@@ -49,6 +49,10 @@ Action add_worker(CLI::App& program, CLI::App*& command) {
       ->check(CLI::Range(1, 4096));
   command->add_option("--speculate", o->engine.speculate_up_to, "Answers at a time with drafts")
       ->check(CLI::Range(0, 4096));
+  KvDiskOptions& disk = o->engine.kv_disk;
+  command->add_option("--kv-disk", disk.directory, "Directory for pages of the KV cache");
+  command->add_option("--kv-disk-max", disk.max_bytes, "What it may take, in bytes");
+  command->add_option("--kv-disk-key-file", disk.key_file, "The key of its files");
   o->engine.compute.add_to(*command);
   command->footer("Example:\n  fathom worker nano --socket /run/fathom/nano.0");
   return [o] { return run(*o); };

@@ -95,6 +95,7 @@ inline constexpr int64_t kMaxBackgroundResponsesPerOwner = 64;
 
 // Engine. The list of free pages takes 4 bytes a page.
 inline constexpr int64_t kMaxCachePages = 1 << 24;
+inline constexpr int64_t kMaxDiskQueuePages = 8192;  // that wait to be written to disk
 
 // CPU.
 inline constexpr int kMaxThreads = 1024;

@@ -1,5 +1,5 @@
 // Engine: requests in and out. Which rows run is engine_schedule.cc's part, what comes of them
-// engine_step.cc's.
+// engine_step.cc's; engine_tier.cc speaks with the second tier.
 #include "engine/engine.h"
 
 #include <fmt/format.h>
@@ -10,24 +10,28 @@
 
 namespace fathom {
 
-Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache)
+Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache,
+               std::unique_ptr<PageTier> tier)
     : model_(model),
       ops_(ops),
       options_(options),
       cache_(std::make_unique<KvCache>(std::move(cache))),
-      prefix_cache_(*cache_) {
+      prefix_cache_(*cache_),
+      tier_(options.prefix_cache ? std::move(tier) : nullptr) {
   FATHOM_CHECK(options.max_sequences > 0 && options.max_batch_tokens > 0 &&
                options.prefill_chunk > 0)
       << options.max_sequences << " " << options.max_batch_tokens << " " << options.prefill_chunk;
 }
 
 Engine::~Engine() {
+  tier_.reset();
   // Shared memory keeps its records for the next process: only this one's trees go.
   if (cache_->directory() != nullptr) prefix_cache_.abandon();
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
-                                               const EngineOptions& options) {
+                                               const EngineOptions& options,
+                                               std::unique_ptr<PageTier> tier) {
   EngineOptions o = options;
   if (o.cache_tokens <= 0) o.cache_tokens = model.info().max_context_tokens;
   if (o.context_tokens <= 0) o.context_tokens = o.cache_tokens;
@@ -42,7 +46,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                               .window_sequences = o.max_sequences,
                               .step_tokens = std::max(o.prefill_chunk, o.max_batch_tokens),
                               .shared = o.shared_memory ? &*o.shared_memory : nullptr}));
-  auto engine = std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache)));
+  auto engine =
+      std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache), std::move(tier)));
   engine->prefix_cache_.restore();
   return engine;
 }
@@ -116,16 +121,23 @@ void Engine::cancel(uint64_t request_id) {
 
 // Releases what the sequence holds of the cache: it can be computed again.
 void Engine::release(Sequence& s) {
+  if (s.loading) tier_->cancel_load(s.id);
+  s.loading = false;
+  s.loading_window = 0;
+  for (const int32_t page : s.loaded_window) cache_->window_pages().release(page);
+  s.loaded_window.clear();
   cache_->give_back(s.tables);
   s.computed = 0;
   s.cached_pages = 0;
   s.last_node = PrefixCache::kNoNode;
   s.draft = -1;
   s.drafts = false;
+  s.foreign_tokens = 0;
 }
 
 // Marks the sequence for removal.
 void Engine::finish(Sequence& s) {
+  store_all_pages(s);
   release(s);
   waiting_.end(s.request.tenant);
   s.id = 0;
@@ -138,8 +150,16 @@ std::vector<uint64_t> Engine::erase_tenant(std::string_view tenant) {
   for (const uint64_t id : waiting_.ids_of(tenant)) ids.push_back(id);
   for (const uint64_t id : ids) cancel(id);
   prefix_cache_.erase_tenant(tenant);
+  if (tier_ != nullptr) {
+    tier_->erase_tenant(tenant);
+    take_back_stored();
+  }
+  cache_->wipe(owner_of(tenant));
   return ids;
 }
+
+// For KvCache::wipe: two tenants with one number cost no more than some work.
+uint64_t Engine::owner_of(std::string_view tenant) { return std::hash<std::string_view>{}(tenant); }
 
 void Engine::clear_prefix_cache() {
   FATHOM_CHECK_EQ(running(), 0) << "their pages stand in the cache's trees";
@@ -153,7 +173,14 @@ EngineStats Engine::stats() const {
   out.pages_total = cache_->pages().total();
   out.pages_free = cache_->pages().free();
   out.pages_cached = prefix_cache_.pages();
+  out.page_tokens = cache_->page_tokens();
+  out.tier = tier_stats();
   return out;
+}
+
+std::optional<PageTierStats> Engine::tier_stats() const {
+  if (tier_ == nullptr) return std::nullopt;
+  return tier_->stats();
 }
 
 }  // namespace fathom

@@ -5,6 +5,7 @@
 // what else runs, on the state of the caches, on preemption or on speculation.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -13,6 +14,7 @@
 
 #include "base/result.h"
 #include "engine/kv_cache.h"
+#include "engine/page_tier.h"
 #include "engine/prefix_cache.h"
 #include "engine/request.h"
 #include "engine/sequence.h"
@@ -48,15 +50,19 @@ struct EngineStats {
   int64_t pages_total = 0, pages_free = 0, pages_cached = 0;  // cached: also or only for later use
   int64_t prompt_tokens = 0, generated_tokens = 0;
   int64_t prefix_queries = 0, prefix_hits = 0;  // tokens looked up and found
+  int64_t page_tokens = 0;
   int64_t preemptions = 0;
   int64_t drafted = 0, accepted = 0;  // tokens
+  std::optional<PageTierStats> tier;  // none: there is no second tier
 };
 
 class Engine {
  public:
-  // `model` and `ops` must outlive the engine.
+  // `model` and `ops` must outlive the engine. `tier`: for pages that the prefix cache evicts, and
+  // for engines to come; null: none.
   static Result<std::unique_ptr<Engine>> create(const Model& model, Ops& ops,
-                                                const EngineOptions& options);
+                                                const EngineOptions& options,
+                                                std::unique_ptr<PageTier> tier = nullptr);
   ~Engine();
 
   // Queues a request. Errors: empty prompt, ids outside the vocabulary, a prompt that leaves no
@@ -70,9 +76,12 @@ class Engine {
   // Runs one step and appends the tokens it made to `events`. False if there is nothing to do.
   bool step(std::vector<TokenEvent>& events);
 
-  // Cancels a tenant's requests and forgets what the cache holds of it. Returns the requests' ids.
+  // Cancels a tenant's requests and forgets what the cache and the second tier hold of it; its rows
+  // are overwritten. Returns the requests' ids.
   std::vector<uint64_t> erase_tenant(std::string_view tenant);
   void clear_prefix_cache();
+  // Waits until the second tier has all full pages; false if that took too long.
+  bool flush_tier(std::chrono::milliseconds timeout);
 
   // Tokens that one sequence may hold.
   int64_t context_tokens() const { return options_.context_tokens; }
@@ -80,14 +89,17 @@ class Engine {
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
   const KvCache& cache() const { return *cache_; }
   EngineStats stats() const;
+  std::optional<PageTierStats> tier_stats() const;  // any thread
 
  private:
-  Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache);
+  Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCache cache,
+         std::unique_ptr<PageTier> tier);
 
   void admit();
   bool make_room(int64_t pages, int64_t window_pages);
   void match_prefix(Sequence& s);
   void keep_window(const Sequence& s, bool known);
+  void note_cached(Sequence& s);
   PrefixCache::Key page_key(const Sequence& s, int64_t page) const;
   void plan();
   bool reserve(Sequence& s, int64_t tokens, std::size_t order);
@@ -96,16 +108,32 @@ class Engine {
   void sample(const TensorView& hidden, std::vector<TokenEvent>& events);
   bool sample_row(Sequence& s, std::span<float> logits, std::vector<TokenEvent>& events);
   void advance(Sequence& s, int64_t rows);
+  void publish_pages(Sequence& s);
   void draft(const TensorView& input);
   void release(Sequence& s);
   void finish(Sequence& s);
   bool speculates() const;
+  static uint64_t owner_of(std::string_view tenant);
+  void exchange_with_tier();
+  void await_loads();
+  PageTier::Page tier_page(Sequence& s, int64_t index) const;
+  PageTier::Page tier_window(Sequence& s, int64_t index, int32_t number,
+                             std::span<const int32_t> window_pages) const;
+  void store_pages(Sequence& s);
+  void store_all_pages(Sequence& s);
+  void take_back_stored();
+  void begin_load(Sequence& s);
+  bool begin_window_load(Sequence& s, int64_t pages);
+  void finish_window_load(Sequence& s, bool found);
+  void use_loaded(Sequence& s, int64_t pages);
+  void finish_loads();
 
   const Model& model_;
   Ops& ops_;
   EngineOptions options_;
   std::unique_ptr<KvCache> cache_;  // at an address that stays
   PrefixCache prefix_cache_;
+  std::unique_ptr<PageTier> tier_;  // null: none; uses the cache's memory until it ends
   Workspace workspace_;
   Sampler sampler_;
   StepBuilder builder_, draft_builder_;
@@ -113,6 +141,8 @@ class Engine {
   WaitingQueue waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // by priority, then by id
   bool drafting_ = false;                           // in the step that runs
+  bool began_loading_ = false;                      // since await_loads()
+  std::vector<std::vector<int32_t>> lent_windows_;  // window pages that the tier is writing
   EngineStats stats_;
 };
 

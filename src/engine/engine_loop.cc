@@ -32,11 +32,22 @@ void EngineLoop::submit(uint64_t ticket, Request request) {
 
 void EngineLoop::cancel(uint64_t ticket) { post(Cancel{ticket}); }
 
-void EngineLoop::erase_tenant(std::string tenant) { post(Erase{std::move(tenant)}); }
+void EngineLoop::erase_tenant(std::string tenant, std::function<void()> done) {
+  post(Erase{std::move(tenant), std::move(done)});
+}
+
+void EngineLoop::flush(std::chrono::milliseconds timeout, std::function<void()> done) {
+  post(Flush{timeout, std::move(done)});
+}
 
 EngineStats EngineLoop::stats() const {
-  const std::lock_guard lock(mutex_);
-  return stats_;
+  EngineStats out;
+  {
+    const std::lock_guard lock(mutex_);
+    out = stats_;
+  }
+  out.tier = engine_->tier_stats();
+  return out;
 }
 
 void EngineLoop::run() {
@@ -84,17 +95,25 @@ void EngineLoop::handle(Message message, std::vector<LoopEvent>& out) {
     engine_->cancel(found->second);
     tickets_.erase(found->second);
     ids_.erase(found);
+  } else if (const auto* flush = std::get_if<Flush>(&message)) {
+    engine_->flush_tier(flush->timeout);
+    if (flush->done) flush->done();
   } else {
-    for (const uint64_t id : engine_->erase_tenant(std::get<Erase>(message).tenant)) {
-      const auto ticket = tickets_.find(id);
-      if (ticket == tickets_.end()) continue;
-      out.push_back({.ticket = ticket->second,
-                     .finish = FinishReason::kError,
-                     .error = {ErrorCode::kUnavailable, "what this caller has here was erased"}});
-      ids_.erase(ticket->second);
-      tickets_.erase(ticket);
-    }
+    erase(std::get<Erase>(message), out);
   }
+}
+
+void EngineLoop::erase(const Erase& erase, std::vector<LoopEvent>& out) {
+  for (const uint64_t id : engine_->erase_tenant(erase.tenant)) {
+    const auto ticket = tickets_.find(id);
+    if (ticket == tickets_.end()) continue;
+    out.push_back({.ticket = ticket->second,
+                   .finish = FinishReason::kError,
+                   .error = {ErrorCode::kUnavailable, "what this caller has here was erased"}});
+    ids_.erase(ticket->second);
+    tickets_.erase(ticket);
+  }
+  if (erase.done) erase.done();
 }
 
 // The tokens of a request in a step as one event.

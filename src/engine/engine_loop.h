@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -45,9 +46,13 @@ class EngineLoop {
   // said of a ticket, but what the sink was given already.
   void submit(uint64_t ticket, Request request);
   void cancel(uint64_t ticket);
-  void erase_tenant(std::string tenant);
+  // `done`: on the engine's thread, once nothing of the tenant's is left here
+  // (Engine::erase_tenant).
+  void erase_tenant(std::string tenant, std::function<void()> done = {});
+  // `done`: on the engine's thread, once its second tier has all full pages, or the time is over.
+  void flush(std::chrono::milliseconds timeout, std::function<void()> done);
 
-  // Any thread. Of the last step.
+  // Any thread. Of the last step; of the second tier, of now.
   EngineStats stats() const;
   // Steps that ended.
   uint64_t steps() const { return steps_.load(std::memory_order_relaxed); }
@@ -64,12 +69,18 @@ class EngineLoop {
   };
   struct Erase {
     std::string tenant;
+    std::function<void()> done;
   };
-  using Message = std::variant<Submit, Cancel, Erase>;
+  struct Flush {
+    std::chrono::milliseconds timeout;
+    std::function<void()> done;
+  };
+  using Message = std::variant<Submit, Cancel, Erase, Flush>;
 
   void post(Message message);
   void run();
   void handle(Message message, std::vector<LoopEvent>& out);
+  void erase(const Erase& erase, std::vector<LoopEvent>& out);
   void collect(std::vector<TokenEvent>& events, std::vector<LoopEvent>& out);
 
   std::unique_ptr<Engine> engine_;

@@ -58,12 +58,28 @@ void Engine::match_prefix(Sequence& s) {
   s.computed = s.cached_pages * cache_->page_tokens();
 }
 
-// Evicts cached pages until so many are free; false if there are not so many.
+// When it first starts.
+void Engine::note_cached(Sequence& s) {
+  if (s.cached_tokens >= 0) return;
+  s.cached_tokens = std::min(s.computed, s.prompt_size());
+  stats_.prefix_queries += s.prompt_size();
+  stats_.prefix_hits += s.cached_tokens;
+}
+
+// Evicts cached pages until so many are free; false if there are not so many. Pages that wait to be
+// written go too if nothing else is left.
 bool Engine::make_room(int64_t pages, int64_t window_pages) {
+  bool waited = tier_ == nullptr;
+  const auto give_up_stores = [&] {
+    if (waited) return false;
+    tier_->give_up_stores();
+    take_back_stored();
+    return waited = true;
+  };
   while (cache_->window_pages().free() < window_pages)
-    if (!prefix_cache_.evict_window()) return false;
+    if (!prefix_cache_.evict_window() && !give_up_stores()) return false;
   while (cache_->pages().free() < pages)
-    if (!prefix_cache_.evict()) return false;
+    if (!prefix_cache_.evict() && !give_up_stores()) return false;
   return true;
 }
 
@@ -80,11 +96,9 @@ void Engine::admit() {
       if (running() > 0) return;
       FATHOM_CHECK(make_room(cache_->pages_for(s->size()), 0)) << s->size();
     }
-    if (s->cached_tokens < 0) {
-      s->cached_tokens = std::min(s->computed, s->prompt_size());
-      stats_.prefix_queries += s->prompt_size();
-      stats_.prefix_hits += s->cached_tokens;
-    }
+    s->stored_pages = s->cached_pages;
+    begin_load(*s);
+    if (!s->loading) note_cached(*s);
     // Drafts read the MTP module's rows of all tokens: they are there if the pages were computed
     // with speculation on, and at worst lead to bad drafts.
     s->drafts = speculates();
@@ -100,6 +114,7 @@ void Engine::admit() {
 // Puts a running sequence back among the waiting ones. It is computed again later, from what is
 // left of its pages by then.
 void Engine::preempt(std::size_t index) {
+  store_all_pages(*running_[index]);
   release(*running_[index]);
   running_[index]->scheduled = 0;
   running_[index]->logits_row = -1;
@@ -115,7 +130,7 @@ bool Engine::reserve(Sequence& s, int64_t tokens, std::size_t order) {
     if (running_.size() == order + 1) return false;
     preempt(running_.size() - 1);
   }
-  return cache_->cover(tokens, s.tables);
+  return cache_->cover(tokens, s.tables, owner_of(s.request.tenant));
 }
 
 bool Engine::speculates() const {
@@ -127,13 +142,14 @@ bool Engine::speculates() const {
 void Engine::plan() {
   int64_t generated = 0;
   for (const auto& s : running_)
-    if (s->pending_class() == PositionClass::kGenerated) ++generated;
+    if (!s->loading && s->pending_class() == PositionClass::kGenerated) ++generated;
   drafting_ = speculates();
   int64_t budget = std::max(options_.max_batch_tokens, generated) - generated;
   for (std::size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
     s.scheduled = 0;
     s.logits_row = -1;
+    if (s.loading) continue;
     if (!drafting_) {
       s.draft = -1;
       s.drafts = false;

@@ -1,6 +1,5 @@
 // Tests of what serving needs of the engine: shared prefixes, tenants, priorities, preemption,
-// speculation and constraints. As in engine_test.cc, the model's logits are a hash of everything
-// that a sequence has in the cache, so that a row missing or wrong changes every later token.
+// speculation and constraints.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -12,133 +11,14 @@
 #include <random>
 #include <set>
 
-#include "engine/engine.h"
-#include "ops/reference/reference_ops.h"
+#include "engine/test_support.h"
 
 namespace fathom {
 namespace engine_serving_test {
 
+using test::kVocab;
+using test::ServingTest;
 using testing::HasSubstr;
-
-constexpr int64_t kVocab = 61;
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash = (hash ^ value) * 0x9E3779B97F4A7C15;
-  return hash ^ hash >> 29;
-}
-
-// Layer 0 keeps the token, layer 1 (MTP) the token that follows it. The hidden state is the hash of
-// the tokens so far; the MTP module guesses right three times of four.
-class HashModel : public Model {
- public:
-  explicit HashModel(bool mtp = false) {
-    info_.name = "hash";
-    info_.vocab_size = kVocab;
-    info_.hidden_size = 4;
-    info_.max_context_tokens = 200;
-    info_.mtp_layers = mtp ? 1 : 0;
-  }
-  std::vector<KvLayerSpec> kv_layers() const override {
-    return info_.mtp_layers > 0 ? std::vector<KvLayerSpec>{{2}, {.row_elements = 1, .mtp = true}}
-                                : std::vector<KvLayerSpec>{{2}};
-  }
-  ModelOutput forward(const ModelContext& context, const Step& step) const override {
-    const auto rows = static_cast<int64_t>(step.token_ids.size());
-    rows_computed += rows;
-    const TensorView hidden = context.workspace.f32(rows, info_.hidden_size);
-    for (const SequenceRows& s : step.sequences) {
-      for (int64_t i = 0; i < s.num_rows; ++i) {
-        const int64_t row = s.first_row + i, position = s.start_position + i;
-        auto* cell = reinterpret_cast<float*>(step.kv[0].row(s, position));
-        cell[0] = static_cast<float>(step.token_ids[static_cast<std::size_t>(row)]);
-        cell[1] = static_cast<float>(position);
-        uint64_t hash = 7;
-        for (int64_t p = 0; p <= position; ++p) {
-          const auto* past = reinterpret_cast<const float*>(step.kv[0].row(s, p));
-          EXPECT_EQ(past[1], static_cast<float>(p));
-          hash = mix(hash, static_cast<uint64_t>(past[0]));
-        }
-        store(hash, hidden.f32(row));
-      }
-    }
-    return {.hidden = hidden, .mtp_input = hidden};
-  }
-  void logits(const ModelContext&, const TensorView& hidden, const TensorView& out) const override {
-    for (int64_t r = 0; r < out.rows; ++r) write_logits(load(hidden.f32(r)), out.f32(r));
-  }
-  TensorView mtp_forward(const ModelContext& context, const Step& step,
-                         const TensorView& hidden) const override {
-    EXPECT_EQ(hidden.rows, static_cast<int64_t>(step.token_ids.size()));
-    mtp_rows += hidden.rows;
-    const TensorView out = context.workspace.f32(hidden.rows, info_.hidden_size);
-    for (const SequenceRows& s : step.sequences) {
-      for (int64_t i = 0; i < s.num_rows; ++i) {
-        const int64_t row = s.first_row + i;
-        auto* cell = reinterpret_cast<float*>(step.kv[1].row(s, s.start_position + i));
-        cell[0] = static_cast<float>(step.token_ids[static_cast<std::size_t>(row)]);
-        // What the main model will have as its hash once the following token is computed too.
-        uint64_t hash = mix(load(hidden.f32(row)), static_cast<uint64_t>(cell[0]));
-        if (hash % 4 == 0) hash += 1 << 20;
-        store(hash, out.f32(row));
-      }
-    }
-    return out;
-  }
-
-  mutable int64_t rows_computed = 0, mtp_rows = 0;
-
- private:
-  static void store(uint64_t hash, float* h) {
-    for (int part = 0; part < 4; ++part)
-      h[part] = static_cast<float>(hash >> (48 - 16 * part) & 0xFFFF);
-  }
-  static uint64_t load(const float* h) {
-    uint64_t hash = 0;
-    for (int i = 0; i < 4; ++i) hash = hash << 16 | static_cast<uint64_t>(h[i]);
-    return hash;
-  }
-  static void write_logits(uint64_t hash, float* out) {
-    for (int64_t v = 0; v < kVocab; ++v) {
-      const double u = static_cast<double>(mix(hash, static_cast<uint64_t>(v)) >> 40) * 0x1p-24;
-      out[v] = static_cast<float>(6 * u);
-    }
-  }
-};
-
-// The hidden state carries all 64 bits, since 16 fit a float32 exactly.
-class ServingTest : public testing::Test {
- protected:
-  std::unique_ptr<Engine> engine(const EngineOptions& options, bool mtp = false) {
-    Model& model = mtp ? static_cast<Model&>(mtp_model_) : static_cast<Model&>(model_);
-    return *Engine::create(model, ops_, options);
-  }
-  // Runs until nothing is left: the tokens by request.
-  static std::map<uint64_t, std::vector<int32_t>> run(Engine& engine) {
-    std::map<uint64_t, std::vector<int32_t>> out;
-    std::vector<TokenEvent> events;
-    while (engine.step(events)) {
-    }
-    for (const TokenEvent& e : events) {
-      EXPECT_EQ(e.index, static_cast<int64_t>(out[e.request_id].size()));
-      out[e.request_id].push_back(e.sampled.token);
-    }
-    return out;
-  }
-  std::vector<int32_t> alone(const Request& request) {
-    const auto e = engine({.prefix_cache = false, .speculate_up_to = 0});
-    EXPECT_TRUE(e->submit(request));
-    return run(*e).begin()->second;
-  }
-  static std::vector<int32_t> numbers(int64_t count, int32_t first) {
-    std::vector<int32_t> out;
-    for (int64_t i = 0; i < count; ++i)
-      out.push_back(static_cast<int32_t>((first + 7 * i) % kVocab));
-    return out;
-  }
-
-  HashModel model_{false}, mtp_model_{true};
-  ReferenceOps ops_;
-};
 
 TEST_F(ServingTest, TheSecondOfTwoEqualPromptsComputesOnlyWhatFillsNoPage) {
   const auto e = engine({.page_tokens = 8});
@@ -412,6 +292,31 @@ TEST_F(SharedMemoryTest, EvictedPagesAreForgotten) {
   ASSERT_TRUE(second->submit(request));
   run(*second);
   EXPECT_EQ(second->stats().prefix_hits, 48);
+}
+
+TEST_F(SharedMemoryTest, NothingOfAnErasedTenantIsLeftInTheMemory) {
+  const auto all = [&] {
+    std::string out(static_cast<std::size_t>(::lseek(fd_, 0, SEEK_END)), '\0');
+    EXPECT_EQ(::pread(fd_, out.data(), out.size(), 0), static_cast<ssize_t>(out.size()));
+    return out;
+  };
+  const std::vector<int32_t> tokens = numbers(50, 3);
+  std::vector<float> row = {static_cast<float>(tokens[49]), 49};  // of no whole page
+  const std::string tenant = "somebody", rows(reinterpret_cast<const char*>(row.data()), 8),
+                    page(reinterpret_cast<const char*>(tokens.data() + 8), 32);
+  {
+    const auto first = engine(options());
+    ASSERT_TRUE(first->submit({.prompt = tokens, .max_tokens = 1, .tenant = tenant}));
+    run(*first);
+    for (const std::string& part : {tenant, rows, page}) EXPECT_THAT(all(), HasSubstr(part));
+  }
+  // Another process that finds the memory in use is told to erase.
+  const auto second = engine(options());
+  EXPECT_EQ(second->stats().pages_cached, 6);
+  second->erase_tenant(tenant);
+  const std::string left = all();
+  for (const std::string& part : {tenant, rows, page})
+    EXPECT_EQ(left.find(part), std::string::npos);
 }
 
 // Allows the tokens (last + 1) and (last + 2) alone.

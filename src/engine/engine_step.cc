@@ -6,11 +6,18 @@
 namespace fathom {
 
 bool Engine::step(std::vector<TokenEvent>& events) {
+  exchange_with_tier();
   admit();
+  await_loads();
   if (running_.empty()) return false;
   plan();
   build_step();
-  FATHOM_CHECK(!builder_.empty()) << running() << " sequences and no row";
+  if (builder_.empty()) {
+    const bool loading =
+        std::any_of(running_.begin(), running_.end(), [](const auto& s) { return s->loading; });
+    FATHOM_CHECK(loading) << running() << " sequences and no row";
+    return true;
+  }
   workspace_.reset();
   const ModelContext context{ops_, workspace_};
   const ModelOutput out = model_.forward(context, builder_.step(*cache_));
@@ -63,11 +70,16 @@ void Engine::sample(const TensorView& hidden, std::vector<TokenEvent>& events) {
   }
 }
 
-// Takes note of computed rows; full pages go to the prefix cache.
+// Takes note of computed rows.
 void Engine::advance(Sequence& s, int64_t rows) {
   if (s.computed < s.prompt_size()) stats_.prompt_tokens += rows;
   s.computed += rows;
   waiting_.serve(s.request.tenant, rows);
+  publish_pages(s);
+}
+
+// Full pages go to the prefix cache.
+void Engine::publish_pages(Sequence& s) {
   if (!options_.prefix_cache) return;
   while ((s.cached_pages + 1) * cache_->page_tokens() <= s.computed) {
     int32_t& page = s.tables.pages[static_cast<std::size_t>(s.cached_pages)];
@@ -80,6 +92,7 @@ void Engine::advance(Sequence& s, int64_t rows) {
       cache_->pages().share(same);
       cache_->pages().release(page);
       page = same;
+      s.foreign_tokens = (s.cached_pages + 1) * cache_->page_tokens();
     }
     ++s.cached_pages;
     if (cache_->has_window()) keep_window(s, known);
@@ -97,6 +110,8 @@ void Engine::keep_window(const Sequence& s, bool known) {
   if (in_prompt && !known && s.cached_pages % kPagesBetween != 0) return;
   const auto count = static_cast<std::size_t>(cache_->kept_window_pages(end));
   const auto first = static_cast<std::size_t>(cache_->first_window_page(end));
+  // Of a page that came from the second tier there is none, unless it was the last.
+  if (s.tables.window_pages[first] < 0) return;
   prefix_cache_.keep_window(s.last_node, std::span(s.tables.window_pages).subspan(first, count));
 }
 
@@ -144,14 +159,16 @@ void Engine::draft(const TensorView& input) {
       if (!scheduled) continue;
       const SequenceRows& r = step.sequences[at++];
       if (s->done() || !s->drafts) continue;
-      const int64_t count = s->computed - r.start_position;
-      std::vector<int32_t> following;
-      for (int64_t i = 0; i < count; ++i) {
-        following.push_back(s->token(r.start_position + i + 1));
-        rows.push_back(static_cast<int32_t>(r.first_row + i));
-      }
-      draft_builder_.add(following, r.start_position, position_class, s->tables);
       s->draft = -1;
+      s->draft = -1;
+      const int64_t start = std::max(r.start_position, s->foreign_tokens);
+      if (start >= s->computed) continue;
+      std::vector<int32_t> following;
+      for (int64_t p = start; p < s->computed; ++p) {
+        following.push_back(s->token(p + 1));
+        rows.push_back(static_cast<int32_t>(r.first_row + p - r.start_position));
+      }
+      draft_builder_.add(following, start, position_class, s->tables);
       if (s->computed + 1 == s->size() && s->logits_row >= 0)
         wanted.emplace_back(s.get(), draft_builder_.rows() - 1);
     }

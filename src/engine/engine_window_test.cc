@@ -9,19 +9,18 @@
 #include <random>
 
 #include "engine/engine.h"
+#include "engine/test_support.h"
 #include "ops/reference/reference_ops.h"
 
 namespace fathom {
 namespace engine_window_test {
 
-constexpr int64_t kVocab = 61;
+using test::FakeTier;
+using test::kVocab;
+using test::mix;
+
 constexpr int64_t kWindow = 40;  // tokens before the one computed
 constexpr int64_t kRate = 4;
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash = (hash ^ value) * 0x9E3779B97F4A7C15;
-  return hash ^ hash >> 29;
-}
 
 // Row kinds: 0 one for kRate tokens, 1 the window's, 2 the window's of the MTP module. The hidden
 // state is a hash of everything that a token may read.
@@ -105,9 +104,9 @@ class WindowTest : public testing::TestWithParam<bool> {
   WindowTest() : model_(GetParam()), fd_(::memfd_create("test", MFD_CLOEXEC)) {}
   ~WindowTest() override { ::close(fd_); }
 
-  std::unique_ptr<Engine> engine(EngineOptions options) {
+  std::unique_ptr<Engine> engine(EngineOptions options, std::unique_ptr<PageTier> tier = nullptr) {
     options.speculate_up_to = GetParam() ? 4 : 0;
-    auto e = Engine::create(model_, ops_, options);
+    auto e = Engine::create(model_, ops_, options, std::move(tier));
     EXPECT_TRUE(e) << e.error().message;
     return *std::move(e);
   }
@@ -176,15 +175,55 @@ TEST_P(WindowTest, PromptsSharePagesWhereTheirWindowsAreKept) {
   expect_all_free(*e);
 }
 
+TEST_P(WindowTest, TheSecondTierKeepsWindowsToo) {
+  FakeTier::Hand hand;
+  const Request request{.prompt = numbers(300, 1), .max_tokens = 70};
+  const auto tier = [&] { return std::make_unique<FakeTier>(hand); };
+  {
+    const auto e = engine({.cache_tokens = 4000}, tier());
+    ASSERT_TRUE(e->submit(request));
+    EXPECT_EQ(run(*e).begin()->second, alone(request));
+    EXPECT_TRUE(e->flush_tier(std::chrono::seconds(1)));
+  }
+  const auto expected = alone(request);
+  {
+    const auto e = engine({.cache_tokens = 4000}, tier());
+    const int64_t before = model_.rows_computed;
+    ASSERT_TRUE(e->submit(request));
+    EXPECT_EQ(run(*e).begin()->second, expected);
+    EXPECT_EQ(e->stats().prefix_hits, 256);
+    EXPECT_LT(model_.rows_computed - before, 2 * (300 - 256 + 70));
+    EXPECT_TRUE(e->flush_tier(std::chrono::seconds(1)));
+    std::vector<TokenEvent> none;
+    EXPECT_FALSE(e->step(none));
+    expect_all_free(*e);
+  }
+  // Without the last window the way leads to the one before it, or to none at all.
+  Request shorter = request;
+  shorter.prompt.resize(200);
+  shorter.prompt.push_back(3);
+  const auto e = engine({.cache_tokens = 4000}, tier());
+  ASSERT_TRUE(e->submit(shorter));
+  EXPECT_EQ(run(*e).begin()->second, alone(shorter));
+  EXPECT_EQ(e->stats().prefix_hits, 0);
+  EXPECT_TRUE(e->flush_tier(std::chrono::seconds(1)));
+  std::vector<TokenEvent> none;
+  EXPECT_FALSE(e->step(none));
+  expect_all_free(*e);
+}
+
 TEST_P(WindowTest, CrowdedCachesChangeNoToken) {
   std::mt19937 rng(11);
+  FakeTier::Hand hand;
   int64_t hits = 0, preemptions = 0;
   for (int round = 0; round < 40; ++round) {
     const auto e = engine({.cache_tokens = 300 + static_cast<int64_t>(rng() % 300),
                            .max_sequences = 1 + static_cast<int64_t>(rng() % 5),
                            .max_batch_tokens = 1 + static_cast<int64_t>(rng() % 80),
                            .prefill_chunk = 1 + static_cast<int64_t>(rng() % 80),
-                           .page_tokens = 32});
+                           .page_tokens = 32},
+                          round % 2 == 0 ? nullptr : std::make_unique<FakeTier>(hand));
+    hand.hold_stores = rng() % 2 == 0;
     std::map<uint64_t, Request> requests;
     for (int i = 0; i < 8; ++i) {
       const auto length = 1 + static_cast<int64_t>(rng() % 180);
@@ -198,6 +237,10 @@ TEST_P(WindowTest, CrowdedCachesChangeNoToken) {
       ASSERT_EQ(outcomes.at(id), alone(request)) << "round " << round;
     hits += e->stats().prefix_hits;
     preemptions += e->stats().preemptions;
+    hand.hold_stores = false;
+    EXPECT_TRUE(e->flush_tier(std::chrono::seconds(1)));
+    std::vector<TokenEvent> none;
+    EXPECT_FALSE(e->step(none));
     expect_all_free(*e);
   }
   EXPECT_GT(hits, 1000);

@@ -55,6 +55,16 @@ int64_t cached_window_pages(const KvCacheOptions& o, int64_t bytes, int64_t wind
                   o.window_tokens / kWindowPageTokens + 2);
 }
 
+// Whether any of it is in memory.
+bool is_resident(std::span<const std::byte> bytes) {
+  const auto unit = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / unit * unit;
+  const auto end = reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size();
+  std::vector<unsigned char> there((end - begin + unit - 1) / unit);
+  if (::mincore(reinterpret_cast<void*>(begin), end - begin, there.data()) != 0) return true;
+  return std::any_of(there.begin(), there.end(), [](unsigned char b) { return (b & 1) != 0; });
+}
+
 }  // namespace
 
 double kv_bytes_per_token(std::span<const KvLayerSpec> layers, DType type) {
@@ -141,10 +151,17 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, const KvCac
   ::madvise(p, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
   cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
                                                     Unmap(static_cast<std::size_t>(bytes)));
-  if (o.shared != nullptr)
+  if (o.shared != nullptr) {
     cache.directory_ = std::make_unique<PageDirectory>(cache.memory_.get(), layout);
-  std::byte* const pages = cache.memory_.get() + front;
-  std::byte* const window_pages = pages + total * cache.page_bytes_;
+    if (cache.directory_->found()) {
+      cache.pages_.owners_are_unknown();
+      cache.window_.owners_are_unknown();
+    }
+  }
+  std::byte* const pages = cache.first_page_ = cache.memory_.get() + front;
+  std::byte* const window_pages = cache.first_window_page_ = pages + total * cache.page_bytes_;
+  cache.mtp_bytes_ = layout.page_bytes - layout.covered_bytes;
+  cache.window_mtp_bytes_ = layout.window_page_bytes - layout.window_covered_bytes;
   // Within a page the MTP module's rows come last: the directory's checksums leave them out.
   cache.layers_.resize(layers.size());
   int64_t at = 0, window_at = 0;
@@ -178,12 +195,44 @@ int64_t KvCache::missing_window_pages(const PageTables& tables, int64_t tokens) 
   return std::max<int64_t>(wanted - static_cast<int64_t>(tables.window_pages.size()), 0);
 }
 
-bool KvCache::cover(int64_t tokens, PageTables& tables) {
+bool KvCache::cover(int64_t tokens, PageTables& tables, uint64_t owner) {
+  const int64_t pages = missing_pages(tables, tokens);
   const int64_t window = missing_window_pages(tables, tokens);
-  if (window > window_.free() || !pages_.take(missing_pages(tables, tokens), tables.pages))
-    return false;
-  FATHOM_CHECK(window_.take(window, tables.window_pages));
+  if (window > window_.free() || pages > pages_.free()) return false;
+  take(pages, tables.pages, owner);
+  take_window(window, tables.window_pages, owner);
   return true;
+}
+
+// Rows of another sequence, perhaps of another tenant, must not pass for this one's.
+void KvCache::take(int64_t count, std::vector<int32_t>& table, uint64_t owner) {
+  FATHOM_CHECK(pages_.take(count, table, owner)) << count;
+  for (const int32_t page : std::span(table).last(static_cast<std::size_t>(count))) {
+    const auto mtp = bytes(page).last(static_cast<std::size_t>(mtp_bytes_));
+    std::memset(mtp.data(), 0, mtp.size());
+  }
+}
+
+void KvCache::take_window(int64_t count, std::vector<int32_t>& table, uint64_t owner) {
+  FATHOM_CHECK(window_.take(count, table, owner)) << count;
+  for (const int32_t page : std::span(table).last(static_cast<std::size_t>(count))) {
+    const auto mtp = window_bytes(page).last(static_cast<std::size_t>(window_mtp_bytes_));
+    std::memset(mtp.data(), 0, mtp.size());
+  }
+}
+
+void KvCache::wipe(uint64_t owner) {
+  const auto wipe_pages = [&](PagePool& pool, const auto& bytes_of_page) {
+    for (int32_t page = 0; page < static_cast<int32_t>(pool.total()); ++page) {
+      if (pool.holders(page) > 0 || !pool.is_last_owner(page, owner)) continue;
+      const std::span<std::byte> bytes = bytes_of_page(page);
+      // Memory that was never used would be taken by writing to it.
+      if (is_resident(bytes)) std::memset(bytes.data(), 0, bytes.size());
+      pool.forget_owner(page);
+    }
+  };
+  wipe_pages(pages_, [&](int32_t page) { return bytes(page); });
+  wipe_pages(window_, [&](int32_t page) { return window_bytes(page); });
 }
 
 int64_t KvCache::first_window_page(int64_t computed) const {

@@ -77,8 +77,12 @@ class KvCache {
   // How many pages are missing for a sequence to hold its first `tokens` tokens.
   int64_t missing_pages(const PageTables& tables, int64_t tokens) const;
   int64_t missing_window_pages(const PageTables& tables, int64_t tokens) const;
-  // Takes them; false, and nothing taken, if there are too few.
-  bool cover(int64_t tokens, PageTables& tables);
+  // Takes them; false, and nothing taken, if there are too few. `owner`: for wipe(). Rows of an MTP
+  // module, which may be missing in a full page, are zeroes then.
+  bool cover(int64_t tokens, PageTables& tables, uint64_t owner = 0);
+  // The same by number, of which there must be enough.
+  void take(int64_t count, std::vector<int32_t>& table, uint64_t owner);
+  void take_window(int64_t count, std::vector<int32_t>& table, uint64_t owner);
   // Gives back the window pages that no token from `computed` on reads.
   void slide(int64_t computed, PageTables& tables);
   // The first window page that a token from `computed` on reads.
@@ -88,6 +92,18 @@ class KvCache {
   int64_t kept_window_pages(int64_t computed) const;
   // Releases all pages and empties the tables.
   void give_back(PageTables& tables);
+
+  // All that stands in a page.
+  std::span<std::byte> bytes(int32_t page) const {
+    return {first_page_ + page * page_bytes_, static_cast<std::size_t>(page_bytes_)};
+  }
+  std::span<std::byte> window_bytes(int32_t page) const {
+    return {first_window_page_ + page * window_page_bytes_,
+            static_cast<std::size_t>(window_page_bytes_)};
+  }
+  // Overwrites the pages that nobody holds and that `owner` took last; also those of which it is
+  // not known, since a process before this one used them.
+  void wipe(uint64_t owner);
 
  private:
   struct Unmap {
@@ -102,8 +118,10 @@ class KvCache {
   std::unique_ptr<PageDirectory> directory_;
   std::vector<KvPages> layers_;
   PagePool pages_{0}, window_{0};
+  std::byte *first_page_ = nullptr, *first_window_page_ = nullptr;
   int64_t page_tokens_ = 0, page_bytes_ = 0;
   int64_t window_tokens_ = 0, window_page_bytes_ = 0;
+  int64_t mtp_bytes_ = 0, window_mtp_bytes_ = 0;  // of a page, at its end
 };
 
 // Bytes of cache that a token adds for good: rows of all layers but window rows, averaged.

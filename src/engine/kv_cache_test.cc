@@ -114,6 +114,37 @@ TEST(KvCacheTest, RowsOfLayersPagesAndSequencesDoNotOverlap) {
   each_row([](float& cell, float number) { ASSERT_EQ(cell, number); });
 }
 
+// What one tenant leaves in a page is not what another one finds there.
+TEST(KvCacheTest, MtpRowsBeginAsZeroesAndWipedPagesAreEmpty) {
+  std::vector<KvLayerSpec> layers(std::begin(kLayers), std::end(kLayers));
+  layers.back().mtp = true;
+  auto cache = KvCache::create(layers, {.capacity_tokens = 8 * 4, .page_tokens = 4});
+  ASSERT_TRUE(cache) << cache.error().message;
+  const auto sum = [&](int32_t page) {
+    int64_t out = 0;
+    for (const std::byte b : cache->bytes(page)) out += std::to_integer<int64_t>(b);
+    return out;
+  };
+  const std::size_t page_bytes = 4 * 4 * (3 + 8 + 1 + 5);
+  PageTables a, b;
+  ASSERT_TRUE(cache->cover(8, a, 11) && cache->cover(8, b, 22));
+  for (const auto* tables : {&a, &b}) {
+    for (const int32_t page : tables->pages) {
+      ASSERT_EQ(cache->bytes(page).size(), page_bytes);
+      std::fill(cache->bytes(page).begin(), cache->bytes(page).end(), std::byte{1});
+    }
+  }
+  const std::vector<int32_t> pages_a = a.pages, pages_b = b.pages;
+  cache->give_back(a);
+  ASSERT_TRUE(cache->cover(4, a, 11));
+  EXPECT_EQ(sum(a.pages[0]), 4 * 4 * (3 + 8 + 1)) << "the last layer is the MTP module's";
+  cache->give_back(b);
+  cache->wipe(11);
+  EXPECT_EQ(sum(a.pages[0]), 4 * 4 * (3 + 8 + 1)) << "somebody holds it";
+  EXPECT_EQ(sum(pages_a[0] + pages_a[1] - a.pages[0]), 0);
+  for (const int32_t page : pages_b) EXPECT_EQ(sum(page), page_bytes);
+}
+
 // Memory is reserved, not touched: a large cache is ready at once and usable at both ends.
 TEST(KvCacheTest, LargeReservationsAreUsableAtBothEnds) {
   const std::vector<KvLayerSpec> layers = {{576}, {576}};

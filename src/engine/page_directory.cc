@@ -130,6 +130,7 @@ PageDirectory::PageDirectory(std::byte* memory, const Layout& layout)
       pages_(memory + bytes(layout)),
       window_pages_(pages_ + layout.total_pages * layout.page_bytes) {
   auto* const head = reinterpret_cast<Head*>(memory_);
+  found_ = head->magic != 0;
   const Head wanted{.magic = kMagic, .layout = hash_of(layout)};
   if (head->magic == wanted.magic && head->layout == wanted.layout) return;
   for (int64_t page = 0; page < layout_.total_pages; ++page)
@@ -189,6 +190,12 @@ void PageDirectory::write(int32_t page, int32_t parent, int64_t prompt_tokens,
   e.serial.store(next_serial_++, std::memory_order_release);
 }
 
-void PageDirectory::erase(int32_t page) { entry(page).serial.store(0, std::memory_order_release); }
+// Whose it was and what it said goes with it.
+void PageDirectory::erase(int32_t page) {
+  Entry& e = entry(page);
+  e.serial.store(0, std::memory_order_release);
+  std::memset(e.tenant, 0, sizeof(e.tenant));
+  std::memset(e.tokens(), 0, static_cast<std::size_t>(layout_.page_tokens) * sizeof(int32_t));
+}
 
 }  // namespace fathom

@@ -47,6 +47,8 @@ class PageDirectory {
   // what is of another layout is wiped.
   PageDirectory(std::byte* memory, const Layout& layout);
 
+  // Whether a process before this one used the memory.
+  bool found() const { return found_; }
   // The records whose pages are intact, parents before children; all others are wiped.
   std::vector<Record> restore();
 
@@ -70,6 +72,7 @@ class PageDirectory {
   const Layout layout_;
   const std::byte* const pages_;
   const std::byte* const window_pages_;
+  bool found_ = false;
   uint64_t next_serial_ = 1;
 };
 

@@ -4,15 +4,17 @@
 
 namespace fathom {
 
-PagePool::PagePool(int64_t pages) : holders_(static_cast<std::size_t>(pages), 0) {
+PagePool::PagePool(int64_t pages)
+    : holders_(static_cast<std::size_t>(pages), 0), owners_(static_cast<std::size_t>(pages), 0) {
   for (int64_t i = pages - 1; i >= 0; --i) free_.push_back(static_cast<int32_t>(i));
 }
 
-bool PagePool::take(int64_t count, std::vector<int32_t>& table) {
+bool PagePool::take(int64_t count, std::vector<int32_t>& table, uint64_t owner) {
   if (count > free()) return false;
   for (int64_t i = 0; i < count; ++i) {
     table.push_back(free_.back());
     holders_[static_cast<std::size_t>(free_.back())] = 1;
+    owners_[static_cast<std::size_t>(free_.back())] = owner;
     free_.pop_back();
   }
   return true;

@@ -39,6 +39,7 @@ class PrefixCache {
 
   // The page that follows `parent` (kNoNode: the first) in the tenant's tree, if there is one.
   std::optional<Node> find(std::string_view tenant, Node parent, const Key& key);
+  Node parent(Node node) const { return nodes_[static_cast<std::size_t>(node)].parent; }
   int32_t page(Node node) const { return nodes_[static_cast<std::size_t>(node)].page; }
   // Marks a node, and what it stands on, as just used.
   void touch(Node node);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/page_tier.h"
 #include "engine/prefix_cache.h"
 #include "engine/request.h"
 #include "engine/token_constraint.h"
@@ -26,6 +27,13 @@ struct Sequence {
   PrefixCache::Node last_node = PrefixCache::kNoNode;  // of the last of them
   int64_t cached_tokens = -1;  // of the prompt, found in the cache when it first started; −1 before
 
+  // The second tier.
+  std::vector<PageId> page_ids;  // of the first pages, as far as they were asked for
+  int64_t stored_pages = 0;      // of `cached_pages`, handed over
+  bool loading = false;          // pages behind `cached_pages` are being read, or a window
+  int64_t loading_window = 0;    // behind so many pages; 0: none
+  std::vector<int32_t> loaded_window;
+
   // The step being built.
   int64_t scheduled = 0;                              // rows, a drafted one included
   PositionClass step_class = PositionClass::kPrompt;  // of these rows
@@ -34,6 +42,8 @@ struct Sequence {
   // Speculation: the token that the MTP module expects next, behind the last of the answer.
   int32_t draft = -1;
   bool drafts = false;  // the MTP module's cache rows are there
+  int64_t foreign_tokens =
+      0;  // up to here pages may be others' too, and full: not to be written to
 
   int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
   int64_t size() const { return prompt_size() + static_cast<int64_t>(answer.size()); }

@@ -106,6 +106,40 @@ LoopEvent from_message(const v1::Event& in) {
   return e;
 }
 
+namespace {
+
+void to_disk_message(const PageTierStats& s, v1::DiskStats& out) {
+  out.set_query_tokens(s.query_tokens);
+  out.set_hit_tokens(s.hit_tokens);
+  out.set_pages_read(s.pages_read);
+  out.set_pages_written(s.pages_written);
+  out.set_bytes_read(s.bytes_read);
+  out.set_bytes_written(s.bytes_written);
+  out.set_pages_skipped(s.pages_skipped);
+  out.set_pages_damaged(s.pages_damaged);
+  out.set_errors(s.errors);
+  out.set_last_error(s.last_error);
+  out.set_bytes(s.bytes);
+  out.set_other_bytes(s.other_bytes);
+}
+
+PageTierStats from_disk_message(const v1::DiskStats& in) {
+  return {.query_tokens = in.query_tokens(),
+          .hit_tokens = in.hit_tokens(),
+          .pages_read = in.pages_read(),
+          .pages_written = in.pages_written(),
+          .bytes_read = in.bytes_read(),
+          .bytes_written = in.bytes_written(),
+          .pages_skipped = in.pages_skipped(),
+          .pages_damaged = in.pages_damaged(),
+          .errors = in.errors(),
+          .last_error = in.last_error(),
+          .bytes = in.bytes(),
+          .other_bytes = in.other_bytes()};
+}
+
+}  // namespace
+
 void to_message(const EngineStats& s, v1::Stats& out) {
   out.set_waiting(s.waiting);
   out.set_running(s.running);
@@ -119,21 +153,26 @@ void to_message(const EngineStats& s, v1::Stats& out) {
   out.set_preemptions(s.preemptions);
   out.set_drafted(s.drafted);
   out.set_accepted(s.accepted);
+  out.set_page_tokens(s.page_tokens);
+  if (s.tier) to_disk_message(*s.tier, *out.mutable_disk());
 }
 
 EngineStats from_message(const v1::Stats& in) {
-  return {.waiting = in.waiting(),
-          .running = in.running(),
-          .pages_total = in.pages_total(),
-          .pages_free = in.pages_free(),
-          .pages_cached = in.pages_cached(),
-          .prompt_tokens = in.prompt_tokens(),
-          .generated_tokens = in.generated_tokens(),
-          .prefix_queries = in.prefix_queries(),
-          .prefix_hits = in.prefix_hits(),
-          .preemptions = in.preemptions(),
-          .drafted = in.drafted(),
-          .accepted = in.accepted()};
+  EngineStats out{.waiting = in.waiting(),
+                  .running = in.running(),
+                  .pages_total = in.pages_total(),
+                  .pages_free = in.pages_free(),
+                  .pages_cached = in.pages_cached(),
+                  .prompt_tokens = in.prompt_tokens(),
+                  .generated_tokens = in.generated_tokens(),
+                  .prefix_queries = in.prefix_queries(),
+                  .prefix_hits = in.prefix_hits(),
+                  .page_tokens = in.page_tokens(),
+                  .preemptions = in.preemptions(),
+                  .drafted = in.drafted(),
+                  .accepted = in.accepted()};
+  if (in.has_disk()) out.tier = from_disk_message(in.disk());
+  return out;
 }
 
 }  // namespace fathom::worker

@@ -173,6 +173,88 @@ class Ending(unittest.TestCase):
         self.assertEqual(alive, [])
 
 
+class DiskTier(unittest.TestCase):
+    """--kv-disk: what one server read, the next one need not read again."""
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="fathom-kv-")
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.flags = ["--kv-disk", self.directory + "/pages", "--kv-disk-max", "64MiB",
+                      "--kv-disk-key-file", self.directory + "/key"]
+        self.prompt = "".join(f"{i}+{i * i % 97}=" for i in range(120))
+
+    def ask(self, server, prompt, user="u"):
+        status, answer = post(server.port, "/v1/completions",
+                              {**LONG, "prompt": prompt, "max_tokens": 20, "user_id": user})
+        self.assertEqual(status, 200, answer)
+        return answer["choices"][0]["text"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def files(self):
+        return [os.path.join(folder, name) for folder, _, names in os.walk(self.directory + "/pages") for name in names]
+
+    def kept(self, server):
+        """Waits until nothing more is written; the count of pages."""
+        last, deadline = -1, time.monotonic() + 20
+        while time.monotonic() < deadline:
+            now = server.status()["models"][0]["kv_disk"]["pages_written_total"]
+            if now == last and now > 0:
+                return now
+            last = now
+            time.sleep(0.3)
+        self.fail("pages are written without end, or none is")
+
+    def test_a_prompt_is_not_read_again_after_a_restart_or_a_crash(self):
+        with Server(NANO, *self.flags) as server:
+            text, cached = self.ask(server, self.prompt)
+            self.assertEqual(cached, 0)
+            self.assertGreater(self.kept(server), 3)
+        for path in self.files():
+            self.assertEqual(os.stat(path).st_mode & 0o077, 0, path)
+            with open(path, "rb") as f:
+                self.assertNotIn(self.prompt[:20].encode(), f.read())
+        with Server(NANO, *self.flags) as server:
+            again, cached = self.ask(server, self.prompt)
+            self.assertEqual(again, text)
+            self.assertGreater(cached, 256)
+            self.assertEqual(self.ask(server, self.prompt, user="somebody else"), (text, 0))
+            self.kept(server)
+            server.process.kill()
+            server.process.wait()
+        with Server(NANO, *self.flags) as server:
+            self.assertEqual(self.ask(server, self.prompt)[0], text)
+            time.sleep(0.5)  # workers tell their counts ten times a second
+            metrics = server.get("/metrics")
+            self.assertIn("fathom_kv_disk_hits_total", metrics if isinstance(metrics, str) else metrics.decode())
+
+    def test_damaged_pages_and_another_key_cost_a_prefill_and_nothing_else(self):
+        with Server(NANO, *self.flags) as server:
+            text, _ = self.ask(server, self.prompt)
+            self.kept(server)
+        for path in self.files():
+            if os.path.getsize(path) > 4096:
+                with open(path, "r+b") as f:
+                    f.seek(2000)
+                    f.write(b"damage")
+        with Server(NANO, *self.flags) as server:
+            self.assertEqual(self.ask(server, self.prompt), (text, 0))
+            self.assertGreater(server.status()["models"][0]["kv_disk"]["pages_damaged_total"], 0)
+            self.kept(server)
+        os.remove(self.directory + "/key")
+        with Server(NANO, *self.flags) as server:
+            self.assertEqual(self.ask(server, self.prompt), (text, 0))
+
+    def test_what_cannot_be_used_is_said_at_once(self):
+        code, message = fails("nano", "--port", "0", "--kv-disk", "/proc/kv", *self.flags[2:])
+        self.assertNotEqual(code, 0)
+        self.assertIn("/proc/kv", message)
+        with open(self.directory + "/key", "wb") as f:
+            f.write(b"short")
+        os.chmod(self.directory + "/key", 0o600)
+        code, message = fails("nano", "--port", "0", *self.flags)
+        self.assertNotEqual(code, 0)
+        self.assertIn("5 bytes, expected 32", message)
+
+
 class Keys(unittest.TestCase):
     def test_keys_are_asked_for_and_read_again_on_hup(self):
         with tempfile.NamedTemporaryFile("w", suffix=".keys") as f:

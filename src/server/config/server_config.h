@@ -31,6 +31,15 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
+// The second tier of the prefix cache, of all models together (kv_disk/).
+struct KvDiskConfig {
+  std::string directory;  // empty: none
+  int64_t max_bytes = int64_t{16} << 30;
+  std::string key_file;  // empty: in the user's state directory
+
+  bool operator==(const KvDiskConfig&) const = default;
+};
+
 struct ServerConfig {
   std::vector<std::string> listen_hosts{"127.0.0.1"};
   int64_t listen_port = 8080;
@@ -46,6 +55,7 @@ struct ServerConfig {
 
   HttpLimits http;
   std::vector<ModelConfig> models;
+  KvDiskConfig kv_disk;
 
   std::string log_format = "json";
   std::string log_level = "info";

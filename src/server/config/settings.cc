@@ -71,6 +71,18 @@ const std::vector<S>& server_table() {
       {"limits.send_timeout_s", [](C& c) -> SettingField { return &c.http.send_timeout; },
        "for a client to make room for one piece of an answer; then it is cut off", 0.1,
        kMaxSeconds},
+      {"kv_disk.directory", [](C& c) -> SettingField { return &c.kv_disk.directory; },
+       "directory for pages of the KV cache, encrypted: prompts that memory no longer holds, or "
+       "that "
+       "were read before a restart, are not read again; empty: none",
+       0, 0, "", "--kv-disk"},
+      {"kv_disk.max_bytes", [](C& c) -> SettingField { return &c.kv_disk.max_bytes; },
+       "what the directory may take; what was not used for longest goes first", 1 << 20, kMaxBytes,
+       "", "--kv-disk-max"},
+      {"kv_disk.key_file", [](C& c) -> SettingField { return &c.kv_disk.key_file; },
+       "the key that locks these files, 32 bytes for the server's user alone; made if it is not "
+       "there; empty: fathom/kv_disk.key in the user's state directory",
+       0, 0, "", "--kv-disk-key-file"},
       {"log.format", [](C& c) -> SettingField { return &c.log_format; }, "form of the log's lines",
        0, 0, "json|text"},
       {"log.level", [](C& c) -> SettingField { return &c.log_level; }, "least level that is logged",

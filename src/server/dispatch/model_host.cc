@@ -55,6 +55,22 @@ void add(EngineStats& to, const EngineStats& s) {
   to.preemptions += s.preemptions;
   to.drafted += s.drafted;
   to.accepted += s.accepted;
+  if (!s.tier) return;
+  // All but what the directory takes, which is the same one for all.
+  PageTierStats sum = to.tier.value_or(PageTierStats{});
+  sum.query_tokens += s.tier->query_tokens;
+  sum.hit_tokens += s.tier->hit_tokens;
+  sum.pages_read += s.tier->pages_read;
+  sum.pages_written += s.tier->pages_written;
+  sum.bytes_read += s.tier->bytes_read;
+  sum.bytes_written += s.tier->bytes_written;
+  sum.pages_skipped += s.tier->pages_skipped;
+  sum.pages_damaged += s.tier->pages_damaged;
+  sum.errors += s.tier->errors;
+  sum.bytes = s.tier->bytes;
+  sum.other_bytes = s.tier->other_bytes;
+  if (!s.tier->last_error.empty()) sum.last_error = s.tier->last_error;
+  to.tier = std::move(sum);
 }
 
 }  // namespace
@@ -469,6 +485,7 @@ EngineStats ModelHost::current_stats() const {
     out.pages_total += s.pages_total;
     out.pages_free += s.pages_free;
     out.pages_cached += s.pages_cached;
+    out.page_tokens = s.page_tokens;
   }
   return out;
 }
@@ -499,23 +516,38 @@ nlohmann::json ModelHost::status() const {
                           ? std::chrono::duration<double>(now - slot.process->started()).count()
                           : 0.0}});
   }
-  return {{"id", model_->id},
-          {"state", kStates[static_cast<int>(state())]},
-          {"context_tokens", model_->context_tokens},
-          {"running", s.running},
-          {"waiting", s.waiting + unplaced},
-          {"kv_pages_used", s.pages_total - s.pages_free},
-          {"kv_pages_total", s.pages_total},
-          {"kv_pages_cached", s.pages_cached},
-          {"kv_page_tokens", kDefaultPageTokens},
-          {"prompt_tokens_total", s.prompt_tokens},
-          {"generation_tokens_total", s.generated_tokens},
-          {"prefix_cache_queries_total", s.prefix_queries},
-          {"prefix_cache_hits_total", s.prefix_hits},
-          {"preemptions_total", s.preemptions},
-          {"draft_tokens_total", s.drafted},
-          {"accepted_tokens_total", s.accepted},
-          {"workers", workers}};
+  nlohmann::json out{{"id", model_->id},
+                     {"state", kStates[static_cast<int>(state())]},
+                     {"context_tokens", model_->context_tokens},
+                     {"running", s.running},
+                     {"waiting", s.waiting + unplaced},
+                     {"kv_pages_used", s.pages_total - s.pages_free},
+                     {"kv_pages_total", s.pages_total},
+                     {"kv_pages_cached", s.pages_cached},
+                     {"kv_page_tokens", s.page_tokens > 0 ? s.page_tokens : kDefaultPageTokens},
+                     {"prompt_tokens_total", s.prompt_tokens},
+                     {"generation_tokens_total", s.generated_tokens},
+                     {"prefix_cache_queries_total", s.prefix_queries},
+                     {"prefix_cache_hits_total", s.prefix_hits},
+                     {"preemptions_total", s.preemptions},
+                     {"draft_tokens_total", s.drafted},
+                     {"accepted_tokens_total", s.accepted},
+                     {"workers", workers}};
+  if (s.tier) {
+    out["kv_disk"] = {{"queries_total", s.tier->query_tokens},
+                      {"hits_total", s.tier->hit_tokens},
+                      {"pages_read_total", s.tier->pages_read},
+                      {"pages_written_total", s.tier->pages_written},
+                      {"read_bytes_total", s.tier->bytes_read},
+                      {"written_bytes_total", s.tier->bytes_written},
+                      {"pages_skipped_total", s.tier->pages_skipped},
+                      {"pages_damaged_total", s.tier->pages_damaged},
+                      {"errors_total", s.tier->errors},
+                      {"last_error", s.tier->last_error},
+                      {"bytes", s.tier->bytes},
+                      {"other_bytes", s.tier->other_bytes}};
+  }
+  return out;
 }
 
 }  // namespace fathom::server

@@ -114,6 +114,24 @@ void GenerationMetrics::update(const ModelService& service) {
            number_of(model, "prefix_cache_hits_total"));
     follow("fathom_preemptions_total", "Answers that had to make room for others.", id,
            number_of(model, "preemptions_total"));
+    if (const auto disk = model.find("kv_disk"); disk != model.end()) {
+      follow("fathom_kv_disk_queries_total", "Tokens looked up in the disk tier.", id,
+             number_of(*disk, "queries_total"));
+      follow("fathom_kv_disk_hits_total", "Tokens whose cache came from the disk tier.", id,
+             number_of(*disk, "hits_total"));
+      follow("fathom_kv_disk_read_bytes_total", "Read from the disk tier.", id,
+             number_of(*disk, "read_bytes_total"));
+      follow("fathom_kv_disk_written_bytes_total", "Written to the disk tier.", id,
+             number_of(*disk, "written_bytes_total"));
+      follow("fathom_kv_disk_pages_skipped_total", "Pages for which there was no time or room.", id,
+             number_of(*disk, "pages_skipped_total"));
+      follow("fathom_kv_disk_pages_damaged_total", "Pages that were found damaged and not used.",
+             id, number_of(*disk, "pages_damaged_total"));
+      follow("fathom_kv_disk_errors_total", "Errors of the system with the disk tier.", id,
+             number_of(*disk, "errors_total"));
+      gauge("fathom_kv_disk_bytes", "What the disk tier's directory takes, all models together.",
+            number_of(*disk, "bytes"));
+    }
     double restarts = 0;
     std::map<std::string, int> states{
         {"starting", 0}, {"ready", 0}, {"restarting", 0}, {"failed", 0}};

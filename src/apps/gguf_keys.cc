@@ -3,11 +3,13 @@
 // (conversion/deepseek.py, facts only).
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/gguf_plan.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "model/v4_config.h"
 
 namespace fathom {
 namespace {
@@ -36,6 +38,8 @@ struct Translator {
 
 std::string architecture_name(const std::string& model_type) {
   if (model_type == "deepseek_v2" || model_type == "deepseek_v3") return "deepseek2";
+  if (model_type == "deepseek_v32") return "deepseek32";
+  if (model_type == "deepseek_v4") return "deepseek4";
   if (model_type == "llama" || model_type == "qwen2" || model_type == "qwen3") return model_type;
   return "";
 }
@@ -144,13 +148,66 @@ Status add_mixture(const Translator& t, bool sigmoid) {
   return {};
 }
 
+Status add_indexer(const Translator& t) {
+  FATHOM_TRY_STATUS(t.copy("index_n_heads", "attention.indexer.head_count"));
+  FATHOM_TRY_STATUS(t.copy("index_head_dim", "attention.indexer.key_length"));
+  return t.copy("index_topk", "attention.indexer.top_k");
+}
+
+// deepseek4: all that io/gguf_config.cc reads of it.
+Status add_v4(const Translator& t) {
+  constexpr int64_t kSqrtSoftplus = 4;
+  const std::pair<const char*, const char*> kIntegers[] = {
+      {"head_dim", "attention.key_length"},
+      {"head_dim", "attention.value_length"},
+      {"q_lora_rank", "attention.q_lora_rank"},
+      {"sliding_window", "attention.sliding_window"},
+      {"o_groups", "attention.output_group_count"},
+      {"o_lora_rank", "attention.output_lora_rank"},
+      {"n_routed_experts", "expert_count"},
+      {"num_experts_per_tok", "expert_used_count"},
+      {"n_shared_experts", "expert_shared_count"},
+      {"moe_intermediate_size", "expert_feed_forward_length"},
+      {"hc_mult", "hyper_connection.count"},
+      {"hc_sinkhorn_iters", "hyper_connection.sinkhorn_iterations"},
+  };
+  for (const auto& [field, name] : kIntegers) FATHOM_TRY_STATUS(t.copy(field, name));
+  t.set("attention.head_count_kv", int64_t{1});
+  t.set("expert_gating_func", kSqrtSoftplus);
+  const struct {
+    const char *field, *name;
+    double fallback, max;
+  } kNumbers[] = {
+      {"routed_scaling_factor", "expert_weights_scale", 1, 1e6},
+      {"hc_eps", "hyper_connection.epsilon", 1e-6, 1},
+      {"compress_rope_theta", "attention.compress_rope_freq_base", 160000, 1e12},
+      {"swiglu_limit", "swiglu_clamp_exp", 0, 1e6},
+  };
+  for (const auto& n : kNumbers) {
+    FATHOM_TRY(const double value, t.config.number_or(n.field, n.fallback, 0, n.max));
+    t.set(n.name, value);
+  }
+  FATHOM_TRY(const V4Config c, read_v4_config(t.config));
+  t.out.set_bool(t.key("expert_weights_norm"), c.norm_topk_prob);
+  t.out.set_i32s(t.key("attention.compress_ratios"),
+                 std::vector<int32_t>(c.compress_rates.begin(), c.compress_rates.end()));
+  const auto plain = std::find(c.hash_routed.begin(), c.hash_routed.end(), false);
+  if (std::find(plain, c.hash_routed.end(), true) != c.hash_routed.end())
+    return t.config.bad("mlp_layer_types", "hash_moe in the first layers only, as GGUF has it");
+  t.set("hash_layer_count", static_cast<int64_t>(plain - c.hash_routed.begin()));
+  FATHOM_TRY_STATUS(add_indexer(t));
+  FATHOM_TRY(const int64_t rotated,
+             t.config.integer("qk_rope_head_dim", 1, limits::kMaxHiddenSize));
+  return add_rope(t, rotated);
+}
+
 }  // namespace
 
 Status add_architecture_keys(const ModelFiles& files, bool has_mtp, GgufKeyValues& out) {
   const JsonReader config(*files.config, files.config_path);
   const Translator t{config, architecture_name(files.model_type), out};
   if (t.architecture.empty())
-    return config.bad("model_type", "llama, qwen2, qwen3, deepseek_v2 or deepseek_v3");
+    return config.bad("model_type", "llama, qwen2, qwen3, deepseek_v2, _v3, _v32 or _v4");
   out.set_string("general.architecture", t.architecture);
   out.set_string("general.type", "model");
   out.set_string("general.name", files.name);
@@ -168,9 +225,11 @@ Status add_architecture_keys(const ModelFiles& files, bool has_mtp, GgufKeyValue
   FATHOM_TRY_STATUS(t.copy("vocab_size", "vocab_size"));
   t.set("attention.head_count", heads);
   t.set("attention.layer_norm_rms_epsilon", eps);
-  if (t.architecture == "deepseek2") {
+  if (t.architecture == "deepseek4") return add_v4(t);
+  if (t.architecture == "deepseek2" || t.architecture == "deepseek32") {
     FATHOM_TRY_STATUS(add_latent_attention(t));
-    return add_mixture(t, files.model_type == "deepseek_v3");
+    if (t.architecture == "deepseek32") FATHOM_TRY_STATUS(add_indexer(t));
+    return add_mixture(t, files.model_type != "deepseek_v2");
   }
   FATHOM_TRY(const int64_t kv_heads,
              config.integer_or("num_key_value_heads", heads, 1, limits::kMaxHeads));

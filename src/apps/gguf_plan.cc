@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "io/gguf_files.h"
+#include "io/gguf_weights.h"
 #include "model/model.h"
 #include "model/rope.h"
 #include "quant/codec.h"
@@ -44,7 +45,7 @@ bool stands_alone(DType type) { return type != DType::kF8E4M3 && type != DType::
 using NamePair = std::pair<std::string_view, std::string_view>;
 
 // Behind "model.layers.N." and "blk.N."; each may come with .weight and .bias.
-constexpr std::array<NamePair, 26> kLayerNames = {{
+constexpr std::array<NamePair, 30> kLayerNames = {{
     {"input_layernorm", "attn_norm"},
     {"self_attn.q_proj", "attn_q"},
     {"self_attn.k_proj", "attn_k"},
@@ -58,6 +59,10 @@ constexpr std::array<NamePair, 26> kLayerNames = {{
     {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
     {"self_attn.kv_b_proj", "attn_kv_b"},  // written in two halves
     {"self_attn.o_proj", "attn_output"},
+    {"self_attn.indexer.wq_b", "indexer.attn_q_b"},
+    {"self_attn.indexer.wk", "indexer.attn_k"},
+    {"self_attn.indexer.k_norm", "indexer.k_norm"},
+    {"self_attn.indexer.weights_proj", "indexer.proj"},
     {"post_attention_layernorm", "ffn_norm"},
     {"mlp.gate_proj", "ffn_gate"},
     {"mlp.up_proj", "ffn_up"},
@@ -84,6 +89,8 @@ class HuggingFacePlan {
   Status add_layer(int64_t layer);
   Status add_named(const std::string& from, const std::string& to);
   Status add_experts(const std::string& from, const std::string& to);
+  Status add_v4();
+  void add_expert_table(const std::string& from, const std::string& to);
   Status add_split_kv_b(const std::string& from, const std::string& to);
   Status add_rope_freqs();
   Status add_if_different(const std::string& from, const std::string& to,
@@ -170,12 +177,14 @@ Status HuggingFacePlan::add_named(const std::string& from, const std::string& to
 
 // The experts of a layer become one tensor [experts, rows, cols].
 Status HuggingFacePlan::add_experts(const std::string& from, const std::string& to) {
-  for (const auto& [projection, stem] :
-       {NamePair{"gate_proj", "ffn_gate_exps"}, NamePair{"up_proj", "ffn_up_exps"},
-        NamePair{"down_proj", "ffn_down_exps"}}) {
+  const bool v4 = files_.model_type == "deepseek_v4";
+  for (const auto& [projection, stem] : {NamePair{v4 ? "w1" : "gate_proj", "ffn_gate_exps"},
+                                         NamePair{v4 ? "w3" : "up_proj", "ffn_up_exps"},
+                                         NamePair{v4 ? "w2" : "down_proj", "ffn_down_exps"}}) {
     std::vector<WeightView> experts;
     for (int64_t e = 0; e < experts_; ++e) {
-      const std::string name = fmt::format("{}mlp.experts.{}.{}.weight", from, e, projection);
+      const std::string name =
+          fmt::format("{}{}.experts.{}.{}.weight", from, v4 ? "ffn" : "mlp", e, projection);
       if (!files_.weights->has(name)) break;
       FATHOM_TRY(const WeightView w, matrix(name));
       experts.push_back(w);
@@ -255,6 +264,46 @@ Status HuggingFacePlan::add_layer(int64_t layer) {
                           "model.embed_tokens.weight");
 }
 
+// Integers: GGUF has them in 32 bits.
+void HuggingFacePlan::add_expert_table(const std::string& from, const std::string& to) {
+  const StoredTensor* t = files_.weights->find(from);
+  used_.insert(from);
+  PlannedTensor out{.name = to, .shape = t->shape, .source_type = DType::kI32};
+  if (t->dtype == DType::kI64) {
+    out.owned.resize(t->data.size() / 2);
+    for (std::size_t i = 0; i < t->data.size() / sizeof(int64_t); ++i) {
+      int64_t wide = 0;
+      std::memcpy(&wide, t->data.data() + i * sizeof(wide), sizeof(wide));
+      const auto narrow = static_cast<int32_t>(wide);  // an expert's number: the model has loaded
+      std::memcpy(out.owned.data() + i * sizeof(narrow), &narrow, sizeof(narrow));
+    }
+    out.raw = out.owned;
+  } else {
+    out.raw = t->data;
+  }
+  plan_.tensors.push_back(std::move(out));
+}
+
+// V4's names are whole, and its MTP module has a file of its own in GGUF: it is left out.
+Status HuggingFacePlan::add_v4() {
+  std::vector<std::string> names;
+  files_.weights->for_each([&](const std::string& name, const StoredTensor&) {
+    if (name.starts_with("mtp.")) used_.insert(name);
+    if (!gguf_v4_name(name).empty()) names.push_back(name);
+  });
+  for (const std::string& name : names) {
+    const std::string to = gguf_v4_name(name);
+    if (name.ends_with(".tid2eid")) {
+      add_expert_table(name, to);
+    } else {
+      FATHOM_TRY_STATUS(add_named(name, to));
+    }
+  }
+  for (int64_t i = 0; i < layers_; ++i)
+    FATHOM_TRY_STATUS(add_experts(fmt::format("layers.{}.", i), fmt::format("blk.{}.", i)));
+  return {};
+}
+
 // Llama 3's scaling is stored as the numbers that divide the frequencies.
 Status HuggingFacePlan::add_rope_freqs() {
   for (const char* field : {"rope_scaling", "rope_parameters"}) {
@@ -307,6 +356,11 @@ Result<GgufPlan> HuggingFacePlan::build() {
   FATHOM_TRY(const int64_t vocab, config_.integer("vocab_size", 1, limits::kMaxVocab));
   FATHOM_TRY_STATUS(add_architecture_keys(files_, has_mtp_, plan_.metadata));
   FATHOM_TRY_STATUS(add_tokenizer_keys(files_, vocab, plan_.metadata));
+  if (files_.model_type == "deepseek_v4") {
+    FATHOM_TRY_STATUS(add_v4());
+    FATHOM_TRY_STATUS(check_all_used());
+    return std::move(plan_);
+  }
   FATHOM_TRY_STATUS(add_rope_freqs());
   FATHOM_TRY_STATUS(add_named("model.embed_tokens.weight", "token_embd.weight"));
   for (int64_t i = 0; i < layers_ + (has_mtp_ ? 1 : 0); ++i) FATHOM_TRY_STATUS(add_layer(i));

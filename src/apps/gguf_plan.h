@@ -25,6 +25,8 @@ struct PlannedTensor {
   std::function<void(int64_t row, float* out)> read_row;
   // All values as the input stores them, where it has them in this order; else empty.
   std::span<const std::byte> raw;
+  // Where `raw` is not the input's own.
+  std::vector<std::byte> owned;
   // Where the matrices start that the model multiplies with: one, or one for each entry of a stack
   // of experts. What a model computes is so traced back to the tensor's name (`fathom imatrix`).
   std::vector<const std::byte*> matrices;

@@ -51,6 +51,13 @@ Result<int64_t> vocab_size(const Source& s) {
     const auto count = static_cast<int64_t>(tokens->count());
     if (count >= 1 && count <= limits::kMaxVocab) return count;
   }
+  // Converted without a tokenizer.
+  for (const char* name : {"model.embed_tokens.weight", "embed.weight"}) {
+    const StoredTensor* t = s.weights.find(name);
+    if (t != nullptr && t->shape.size() == 2 && t->shape[0] >= 1 &&
+        t->shape[0] <= limits::kMaxVocab)
+      return t->shape[0];
+  }
   return s.bad("vocab_size", "it, or a list tokenizer.ggml.tokens");
 }
 

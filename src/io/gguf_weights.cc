@@ -162,6 +162,18 @@ std::string deepseek_v4_name(std::string_view gguf_name) {
   return inner.empty() ? std::string(gguf_name) : fmt::format("layers.{}.{}", parts.layer, inner);
 }
 
+std::string gguf_v4_name(std::string_view name) {
+  for (const auto& [gguf, huggingface] : kV4TopNames)
+    if (huggingface == name) return std::string(gguf);
+  constexpr std::string_view kLayers = "layers.";
+  const std::size_t dot = name.find('.', kLayers.size());
+  if (!name.starts_with(kLayers) || dot == std::string_view::npos) return "";
+  for (const auto& [gguf, huggingface] : kV4LayerNames)
+    if (huggingface == name.substr(dot + 1))
+      return fmt::format("blk.{}.{}", name.substr(kLayers.size(), dot - kLayers.size()), gguf);
+  return "";
+}
+
 std::string huggingface_name(std::string_view gguf_name) {
   const NameParts parts = take_apart(gguf_name);
   if (parts.layer.empty()) {

@@ -28,6 +28,10 @@ std::string huggingface_name(std::string_view gguf_name);
 // The same for the architecture deepseek4: "layers.3.attn.wq_a.weight" for "blk.3.attn_q_a.weight".
 std::string deepseek_v4_name(std::string_view gguf_name);
 
+// The way back: "blk.3.attn_q_a.weight" for "layers.3.attn.wq_a.weight"; "" for names that GGUF has
+// not, or has not as they are (experts).
+std::string gguf_v4_name(std::string_view name);
+
 class GgufWeights : public WeightSource {
  public:
   // `files` must outlive the weights, which view it. Errors: stacks that are no stacks, names that

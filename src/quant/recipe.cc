@@ -107,7 +107,7 @@ std::optional<DType> type_from_name(std::string_view name) {
 
 bool is_quantized_tensor(std::string_view name, int64_t rank) {
   return rank >= 2 && name.ends_with(".weight") && !contains(name, "_norm.") &&
-         !contains(name, "ffn_gate_inp.");
+         !contains(name, "ffn_gate_inp.") && !contains(name, "hc_") && !contains(name, "_ape.");
 }
 
 DType recipe_type(const Recipe& recipe, const ModelShape& model, std::string_view name,
@@ -120,6 +120,8 @@ DType recipe_type(const Recipe& recipe, const ModelShape& model, std::string_vie
     if (base == DType::kQ8_0 || cols % dtype_block(base).elements != 0) return DType::kQ8_0;
     return DType::kQ6_K;
   }
+  // Which tokens are attended to hangs on it, and it is small.
+  if (contains(name, "indexer")) return DType::kQ8_0;
   const int64_t layer = layer_of(name);
   if (contains(name, "attn_v.weight") || contains(name, "attn_kv_b.weight"))
     return attention_v_type(r, base, model, layer);

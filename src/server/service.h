@@ -78,6 +78,9 @@ class ModelService {
   // A model keeps its place in the list and takes no requests; once those in flight have ended, its
   // engines end and their memory is free. Errors: kNotFound.
   virtual Status unload(std::string_view name) = 0;
+  // Engines forget what they hold of a tenant, in memory and on disk, before their next step; its
+  // requests end with an error. Errors: kUnavailable (no engine is up).
+  virtual Status erase_tenant(const std::string& tenant) = 0;
   // What GET /status shows.
   virtual nlohmann::json status() const = 0;
 };

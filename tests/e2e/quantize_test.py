@@ -148,6 +148,33 @@ class QuantizeTest(FathomTest):
             worst = max(abs(a - b) for a, b in zip(logits(out), expected))
             self.assertLess(worst / deviation, 1e-4, flags)
 
+    def test_v32_and_v4_come_out_as_they_went_in(self):
+        tokens = self.write("ids", " ".join(str(i * 37 % 300) for i in range(150)))
+
+        def logits(path):
+            out = self.tmp / "logits"
+            self.ok("logits", path, "--tokens", tokens, "--out", out, "--compute", "f32", "--kv", "f32")
+            raw = out.read_bytes()
+            return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+        for name, architecture in (("deepseek_v32", "deepseek32"), ("deepseek_v4", "deepseek4"),
+                                   ("deepseek_v4_fp4", "deepseek4")):
+            expected = logits(DATA / name)
+            deviation = math.sqrt(sum(v * v for v in expected) / len(expected))
+            out = self.tmp / f"{name}.gguf"
+            keeps = [["--type", "f32"]]
+            if name == "deepseek_v4_fp4":  # the experts' codes as they are
+                keeps.append(["--type", "mxfp4", "--keep", "*_exps*=mxfp4", "--keep", "*=f32"])
+            for flags in keeps:
+                self.quantize(DATA / name, out, *flags)
+                self.assertEqual(read_gguf(out)[0]["general.architecture"], architecture)
+                actual = logits(out)
+                self.assertEqual(len(actual), len(expected))
+                worst = max(abs(a - b) for a, b in zip(actual, expected))
+                self.assertLess(worst / deviation, 1e-4, (name, flags))
+            self.quantize(DATA / name, out, "--type", "q8_0")
+            self.assertEqual(len(logits(out)), len(expected))
+
     def test_the_table_is_the_file(self):
         out = self.tmp / "nano.gguf"
         table = self.quantize("nano", out, "--type", "q4_0")

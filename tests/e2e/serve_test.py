@@ -243,6 +243,22 @@ class DiskTier(unittest.TestCase):
         with Server(NANO, *self.flags) as server:
             self.assertEqual(self.ask(server, self.prompt), (text, 0))
 
+    def test_a_user_is_forgotten(self):
+        with Server(NANO, *self.flags) as server:
+            for user in ("u", "w"):
+                self.ask(server, self.prompt, user)
+            before = self.kept(server), len(self.files())
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            with contextlib.closing(connection):
+                connection.request("DELETE", "/v1/cache?user_id=u")
+                self.assertEqual(connection.getresponse().status, 200)
+            deadline = time.monotonic() + 10
+            while len(self.files()) > before[1] // 2 + 1:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+            self.assertEqual(self.ask(server, self.prompt, "u")[1], 0)
+            self.assertGreater(self.ask(server, self.prompt, "w")[1], 256)
+
     def test_what_cannot_be_used_is_said_at_once(self):
         code, message = fails("nano", "--port", "0", "--kv-disk", "/proc/kv", *self.flags[2:])
         self.assertNotEqual(code, 0)

@@ -90,6 +90,8 @@ std::string model_state_body(const ServedModel& model, std::string_view state) {
   return wire_text({{"id", model.id}, {"object", "model"}, {"state", state}});
 }
 
+std::string cache_erased_body() { return wire_text({{"object", "cache"}, {"deleted", true}}); }
+
 std::string balance_body() {
   return wire_text({{"is_available", true},
                     {"balance_infos", ordered_json::array({{{"currency", "CNY"},

@@ -25,6 +25,7 @@ std::string model_body(const ServedModel& model);
 std::string model_state_body(const ServedModel& model, std::string_view state);
 
 // GET /user/balance: who runs the model here pays no one, so there is always enough.
+std::string cache_erased_body();
 std::string balance_body();
 
 // POST /tokenize: a text, or a conversation as its prompt.

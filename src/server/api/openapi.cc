@@ -63,6 +63,8 @@ constexpr ApiRoute kRoutes[] = {
     {"post", "/v1/tokenize", "Text or conversation to token ids", "TokenizeRequest", "Tokens"},
     {"post", "/detokenize", "Token ids to text", "DetokenizeRequest", "Text"},
     {"post", "/v1/detokenize", "Token ids to text", "DetokenizeRequest", "Text"},
+    {"delete", "/v1/cache", "Forget what the caches hold of the caller, or of its user_id", "",
+     "State"},
     {"get", "/status", "Models, workers and host", "", "State"},
     {"get", "/health", "Is the server alive?", "", "State", false, true},
     {"get", "/ready", "Can it answer?", "", "State", false, true},
@@ -250,6 +252,7 @@ ordered_json operation(const ApiRoute& route) {
     add_error("400", "The response did not run in the background, so it has no events and no end");
   if (!route.request.empty() || brace != route.path.npos)
     add_error("404", "No such model or response");
+  if (route.path == "/v1/cache") add_error("503", "No worker is up");
   if (route.open) {
     op["security"] = ordered_json::array();
     responses["503"] = {{"description", "Not now"}, {"content", json_content("State")}};

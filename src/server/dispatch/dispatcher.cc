@@ -120,6 +120,13 @@ Status Dispatcher::unload(std::string_view name) {
   return {};
 }
 
+Status Dispatcher::erase_tenant(const std::string& tenant) {
+  int told = 0;
+  for (const auto& host : hosts_) told += host->erase_tenant(tenant);
+  if (told > 0) return {};
+  return Error{ErrorCode::kUnavailable, "no engine is running that could erase anything"};
+}
+
 nlohmann::json Dispatcher::status() const {
   nlohmann::json models = nlohmann::json::array();
   int ready = 0, failed = 0, unloaded = 0;

@@ -29,6 +29,7 @@ class Dispatcher final : public ModelService {
   Result<std::unique_ptr<Generation>> submit(GenerationSpec spec) override;
   Status load(std::string_view name) override;
   Status unload(std::string_view name) override;
+  Status erase_tenant(const std::string& tenant) override;
   nlohmann::json status() const override;
 
  private:

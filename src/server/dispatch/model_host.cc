@@ -210,6 +210,16 @@ bool ModelHost::usable(const Slot& slot) const {
   return slot.local != nullptr || (slot.memory >= 0 && slot.process && slot.process->ready());
 }
 
+int ModelHost::erase_tenant(const std::string& tenant) {
+  int told = 0;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (!usable(slots_[i])) continue;
+    port(i)->erase_tenant(tenant);
+    ++told;
+  }
+  return told;
+}
+
 EnginePort* ModelHost::port(std::size_t index) {
   return slots_[index].local ? local_port_.get() : slots_[index].process.get();
 }

@@ -60,6 +60,8 @@ class ModelHost : public std::enable_shared_from_this<ModelHost> {
   // From now on requests are refused. Once those in flight have ended, the engines end and their
   // memory is free.
   void unload();
+  // How many engines were told.
+  int erase_tenant(const std::string& tenant);
   // Ends the engines; what is in flight fails.
   void stop();
 

@@ -101,6 +101,11 @@ class ApiServer::State::Service final : public ModelService {
   Result<std::unique_ptr<Generation>> submit(GenerationSpec spec) override;
   Status load(std::string_view) override { return set_state("loading"); }
   Status unload(std::string_view) override { return set_state("unloaded"); }
+  Status erase_tenant(const std::string& tenant) override {
+    const std::lock_guard lock(mutex);
+    erased.push_back(tenant);
+    return {};
+  }
   json status() const override {
     const std::lock_guard lock(mutex);
     return state;
@@ -108,6 +113,7 @@ class ApiServer::State::Service final : public ModelService {
 
   mutable std::mutex mutex;
   std::deque<Script> scripts;
+  std::vector<std::string> erased;
   std::optional<Error> refusal;
   json state = usual_status();
   std::vector<GenerationSpec> submitted;
@@ -268,6 +274,11 @@ void ApiServer::set_status(json status) {
 std::vector<GenerationSpec> ApiServer::submitted() {
   const std::lock_guard lock(state_->service->mutex);
   return state_->service->submitted;
+}
+
+std::vector<std::string> ApiServer::erased() {
+  const std::lock_guard lock(state_->service->mutex);
+  return state_->service->erased;
 }
 
 int ApiServer::cancelled() {

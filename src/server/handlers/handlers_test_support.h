@@ -62,6 +62,7 @@ class ApiServer {
   void refuse_next(Error error);  // submit() fails once
   void set_status(nlohmann::json status);
   std::vector<GenerationSpec> submitted();
+  std::vector<std::string> erased();  // tenants
   int cancelled();  // generations destroyed before their end
   int alive();
 

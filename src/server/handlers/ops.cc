@@ -94,6 +94,16 @@ asio::awaitable<api::ApiStatus> change_model(HandlerDeps& deps, RequestContext& 
   co_return api::ApiStatus{};
 }
 
+// DELETE /v1/cache?user_id=ID: what the caches hold of the caller, or of one of its users.
+asio::awaitable<api::ApiStatus> erase_cache(HandlerDeps& deps, RequestContext& context,
+                                            Responder& responder) {
+  const std::string_view user = context.query("user_id").value_or("");
+  const Status told = deps.service.erase_tenant(api::tenant_of(context.principal.name, user));
+  if (!told) co_return api::service_error(told.error());
+  co_await send_json(responder, api::cache_erased_body());
+  co_return api::ApiStatus{};
+}
+
 }  // namespace
 
 void add_ops_routes(Router& router, HandlerDeps& deps) {
@@ -119,6 +129,10 @@ void add_ops_routes(Router& router, HandlerDeps& deps) {
   };
   change("/models/{model}/load", "models.load", &ModelService::load);
   change("/models/{model}/unload", "models.unload", &ModelService::unload);
+  router.add(
+      light_route("DELETE", "/v1/cache", "cache.erase", [&deps](RequestContext& c, Responder& r) {
+        return answer_or_refuse(erase_cache(deps, c, r), Dialect::kOpenAi, c, r);
+      }));
   add("/status", Permission::kObserve,
       [&deps, start = std::chrono::steady_clock::now()](RequestContext&, Responder& r) {
         return show_status(deps, start, r);

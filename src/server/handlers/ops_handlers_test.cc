@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <set>
 
 #include "server/api/openapi.h"
@@ -13,6 +15,7 @@ namespace fathom::server::test {
 namespace ops_handlers_test {
 
 using nlohmann::json;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -243,6 +246,21 @@ TEST(PageTest, CompressesForThoseWhoReadIt) {
   EXPECT_EQ(r.header("Vary"), "Accept-Encoding");
   EXPECT_EQ(r.body, asset->gzip_body);
   EXPECT_EQ(server.get("/licenses.txt", "Accept-Encoding: gzip;q=0\r\n").body, asset->body);
+}
+
+TEST(OpsHandlers, ACallersCacheIsErasedAndNobodyElses) {
+  ApiServer server({.api_keys = "anna:sk-anna-0123456789\n"});
+  EXPECT_EQ(server.del("/v1/cache?user_id=u").status, 401);
+  TestClient client = server.connect();
+  const auto erase = [&](std::string_view target) {
+    return client.request(fmt::format(
+        "DELETE {} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-anna-0123456789\r\n\r\n",
+        target));
+  };
+  EXPECT_EQ(erase("/v1/cache?user_id=u").status, 200);
+  EXPECT_EQ(erase("/v1/cache").status, 200);
+  EXPECT_THAT(server.erased(),
+              ElementsAre(api::tenant_of("anna", "u"), api::tenant_of("anna", "")));
 }
 
 }  // namespace ops_handlers_test

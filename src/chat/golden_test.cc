@@ -4,10 +4,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "chat/chat.h"
 #include "chat/output_parser.h"
+#include "tokenizer/test_support.h"
 
 namespace fathom {
 namespace golden_test {
@@ -16,9 +16,7 @@ using nlohmann::ordered_json;
 
 ordered_json golden_file(const std::string& name) {
   const std::string path = FATHOM_SOURCE_DIR "/tests/golden/data/chat_templates/" + name;
-  const Result<std::string> text = read_file(path, limits::kMaxJsonBytes);
-  FATHOM_CHECK(text.has_value()) << text.error().message;
-  return parse_ordered_json(*text, path).value();
+  return parse_ordered_json(test::read_gzip(path), path).value();
 }
 
 const ordered_json& golden() {
@@ -76,7 +74,7 @@ TEST(ChatGolden, TextOfTheClientIsNeverMarkup) {
 // Of V3.2 and V4, whose published form is an encoder and no template.
 ordered_json encoder_cases() {
   ordered_json all = ordered_json::array();
-  for (const char* file : {"golden_v32.json", "golden_v4.json", "golden_dsml.json"}) {
+  for (const char* file : {"golden_v32.json", "golden_v4.json", "golden_dsml.json.gz"}) {
     const ordered_json read = golden_file(file);
     for (const ordered_json& c : read["cases"]) all.push_back(c);
   }

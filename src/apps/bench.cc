@@ -12,7 +12,7 @@
 #include "base/limits.h"
 
 namespace fathom {
-namespace {
+namespace bench_command {
 
 struct Options {
   std::string model, synthetic;
@@ -116,9 +116,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace bench_command
 
 Action add_bench(CLI::App& program, CLI::App*& command) {
+  using namespace bench_command;
   command =
       program.add_subcommand("bench", "Tokens a second, and the share of what this machine can do");
   auto o = std::make_shared<Options>();

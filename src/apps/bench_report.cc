@@ -16,12 +16,6 @@ double rate(const BenchResult& r, double seconds) {
   return static_cast<double>(r.run_tokens()) / seconds;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
 // Figures of a case, at its median repeat.
 struct Figures {
   double median = 0, min = 0, max = 0;  // tokens/s

@@ -45,4 +45,6 @@ struct BenchPlan {
 Result<BenchResult> run_bench_case(const Model& model, Ops& ops, const BenchCase& test,
                                    const BenchPlan& plan);
 
+double median(std::vector<double> values);
+
 }  // namespace fathom

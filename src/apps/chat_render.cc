@@ -8,7 +8,7 @@
 #include "base/limits.h"
 
 namespace fathom {
-namespace {
+namespace chat_render_command {
 
 struct Options {
   std::string model, messages, tools, effort, schema;
@@ -61,9 +61,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace chat_render_command
 
 Action add_chat_render(CLI::App& program, CLI::App*& command) {
+  using namespace chat_render_command;
   command = program.add_subcommand("chat-render", "Print the prompt that a conversation becomes");
   auto o = std::make_shared<Options>();
   std::string families;

@@ -12,7 +12,7 @@
 #include "base/thread_pool.h"
 
 namespace fathom {
-namespace {
+namespace doctor_command {
 
 // The first line of /proc/… that begins with `key`, what stands behind its colon.
 std::string proc_value(const char* path, std::string_view key) {
@@ -91,9 +91,10 @@ Status run() {
   return {};
 }
 
-}  // namespace
+}  // namespace doctor_command
 
 Action add_doctor(CLI::App& program, CLI::App*& command) {
+  using namespace doctor_command;
   command =
       program.add_subcommand("doctor", "What fathom sees of this machine and what it will use");
   command->footer("Example:\n  fathom doctor");

@@ -12,7 +12,7 @@
 #include "engine/engine.h"
 
 namespace fathom {
-namespace {
+namespace eval_command {
 
 constexpr int64_t kMaxAnswerTokens = 400;
 
@@ -199,9 +199,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace eval_command
 
 Action add_eval(CLI::App& program, CLI::App*& command) {
+  using namespace eval_command;
   command = program.add_subcommand("eval", "Exact-match accuracy on a file of problems");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

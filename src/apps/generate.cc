@@ -6,7 +6,7 @@
 #include "engine/engine.h"
 
 namespace fathom {
-namespace {
+namespace generate_command {
 
 struct Options {
   std::string model, tokens;
@@ -58,9 +58,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace generate_command
 
 Action add_generate(CLI::App& program, CLI::App*& command) {
+  using namespace generate_command;
   command = program.add_subcommand("generate", "Continue given token ids");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

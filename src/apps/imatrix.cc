@@ -12,7 +12,7 @@
 #include "engine/score.h"
 
 namespace fathom {
-namespace {
+namespace imatrix_command {
 
 struct Options {
   std::string model, out;
@@ -114,9 +114,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace imatrix_command
 
 Action add_imatrix(CLI::App& program, CLI::App*& command) {
+  using namespace imatrix_command;
   command = program.add_subcommand("imatrix", "Measure which weights matter on a text");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

@@ -11,7 +11,7 @@
 #include "io/gguf_files.h"
 
 namespace fathom {
-namespace {
+namespace info_command {
 
 struct Options {
   std::string model;
@@ -140,9 +140,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace info_command
 
 Action add_info(CLI::App& program, CLI::App*& command) {
+  using namespace info_command;
   command = program.add_subcommand("info", "Architecture, size and memory needs of a model");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

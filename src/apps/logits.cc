@@ -8,7 +8,7 @@
 #include "engine/score.h"
 
 namespace fathom {
-namespace {
+namespace logits_command {
 
 static_assert(std::endian::native == std::endian::little, "the output file is little-endian");
 
@@ -48,9 +48,10 @@ Status run(const Options& o) {
   return status;
 }
 
-}  // namespace
+}  // namespace logits_command
 
 Action add_logits(CLI::App& program, CLI::App*& command) {
+  using namespace logits_command;
   command = program.add_subcommand("logits", "Write the logits of given tokens");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

@@ -6,7 +6,7 @@
 #include "engine/score.h"
 
 namespace fathom {
-namespace {
+namespace perplexity_command {
 
 struct Options {
   std::string model;
@@ -38,9 +38,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace perplexity_command
 
 Action add_perplexity(CLI::App& program, CLI::App*& command) {
+  using namespace perplexity_command;
   command = program.add_subcommand("perplexity", "How well a model predicts a text");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

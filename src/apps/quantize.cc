@@ -19,7 +19,7 @@
 #include "quant/codec.h"
 
 namespace fathom {
-namespace {
+namespace quantize_command {
 
 constexpr int64_t kPieceBytes = int64_t{64} << 20;  // of output, encoded before it is written
 constexpr uint32_t kQuantizationVersion = 2;        // of the K formats, as readers expect it
@@ -308,9 +308,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace quantize_command
 
 Action add_quantize(CLI::App& program, CLI::App*& command) {
+  using namespace quantize_command;
   command = program.add_subcommand("quantize", "Write a model in fewer bits, as a GGUF file");
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->in, "Model directory, .gguf file or bundled name")->required();

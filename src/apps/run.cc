@@ -21,7 +21,7 @@
 #include "engine/engine.h"
 
 namespace fathom {
-namespace {
+namespace run_command {
 
 volatile std::sig_atomic_t interrupted = 0;
 void on_interrupt(int) { interrupted = 1; }
@@ -360,9 +360,10 @@ Status run(const Options& o, bool has_prompt) {
   return chat(session, loaded);
 }
 
-}  // namespace
+}  // namespace run_command
 
 Action add_run(CLI::App& program, CLI::App*& command) {
+  using namespace run_command;
   command = program.add_subcommand("run", "Ask a model once (-p), or talk to it");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model directory, file or bundled name")->required();

@@ -36,7 +36,7 @@
 extern char** environ;
 
 namespace fathom {
-namespace {
+namespace serve_command {
 
 using namespace server;
 
@@ -439,9 +439,10 @@ void add_flags(CLI::App& command, std::span<const Setting<Owner>> settings, cons
   }
 }
 
-}  // namespace
+}  // namespace serve_command
 
 Action add_serve(CLI::App& program, CLI::App*& command) {
+  using namespace serve_command;
   command = program.add_subcommand("serve", "Serve models over HTTP: OpenAI's and DeepSeek's API");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->sources.model, "Model directory, file or bundled name");

@@ -8,7 +8,7 @@
 #include "base/limits.h"
 
 namespace fathom {
-namespace {
+namespace tokenize_command {
 
 struct Options {
   std::string model;
@@ -44,9 +44,10 @@ Status run(const Options& o) {
   return {};
 }
 
-}  // namespace
+}  // namespace tokenize_command
 
 Action add_tokenize(CLI::App& program, CLI::App*& command) {
+  using namespace tokenize_command;
   command = program.add_subcommand("tokenize", "Text on standard input to token ids, or back");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->model, "Model, or a tokenizer.json")->required();

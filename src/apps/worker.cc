@@ -8,7 +8,7 @@
 #include "base/limits.h"
 
 namespace fathom {
-namespace {
+namespace worker_command {
 
 struct Options {
   ServedEngineOptions engine;
@@ -32,9 +32,10 @@ Status run(const Options& o) {
                                }});
 }
 
-}  // namespace
+}  // namespace worker_command
 
 Action add_worker(CLI::App& program, CLI::App*& command) {
+  using namespace worker_command;
   command = program.add_subcommand("worker", "An engine process of fathom serve, which starts it");
   auto o = std::make_shared<Options>();
   command->add_option("MODEL", o->engine.model, "Model directory, file or bundled name")

@@ -2,6 +2,7 @@
 #include "server/handlers/common.h"
 
 #include <ctime>
+#include <nlohmann/json.hpp>
 
 namespace fathom::server {
 

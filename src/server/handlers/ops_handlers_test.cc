@@ -7,6 +7,7 @@
 #include <set>
 
 #include "server/api/openapi.h"
+#include "server/api/prepare.h"
 #include "server/handlers/handlers_test_support.h"
 #include "server/web/embedded_assets.h"
 #include "server/web/web_assets.h"

@@ -84,7 +84,7 @@ Status run() {
   fmt::print(
       "gpu       {}\n",
       nvidia ? "an NVIDIA driver is loaded; this build computes on the CPU only" : "none found");
-  fmt::print("compute   {}; int8 inputs for quantised weights, float32 for others\n",
+  fmt::print("compute   {}; int8 inputs for quantised weights, 23 bits for FP4, float32 for others\n",
              ops.description());
   const auto nano = resolve_model("nano");
   fmt::print("models    bundled model nano: {}\n", nano ? *nano : "not found (set FATHOM_MODELS)");

@@ -74,16 +74,14 @@ void Engine::store_pages(Sequence& s) {
   for (int64_t i = s.cached_pages; i-- > first; node = prefix_cache_.parent(node)) {
     const std::span<const int32_t> window = prefix_cache_.window_pages(node);
     if (window.empty()) continue;
-    // Numbers below zero are those of windows.
-    const int32_t number = -2 - static_cast<int32_t>(lent_windows_.size());
     const auto unused = std::find_if(lent_windows_.begin(), lent_windows_.end(),
                                      [](const auto& lent) { return lent.empty(); });
-    const int32_t taken = unused == lent_windows_.end()
-                              ? number
-                              : -2 - static_cast<int32_t>(unused - lent_windows_.begin());
-    if (!tier_->store(s.request.tenant, tier_window(s, i, taken, window))) continue;
-    if (unused == lent_windows_.end()) lent_windows_.emplace_back();
-    lent_windows_[static_cast<std::size_t>(-2 - taken)].assign(window.begin(), window.end());
+    const auto slot = static_cast<std::size_t>(unused - lent_windows_.begin());
+    // Numbers below zero are those of windows.
+    const int32_t number = -2 - static_cast<int32_t>(slot);
+    if (!tier_->store(s.request.tenant, tier_window(s, i, number, window))) continue;
+    if (slot == lent_windows_.size()) lent_windows_.emplace_back();
+    lent_windows_[slot].assign(window.begin(), window.end());
     for (const int32_t page : window) cache_->window_pages().share(page);
   }
 }
@@ -118,12 +116,11 @@ void Engine::begin_load(Sequence& s) {
 // Reads the window behind the last of `pages` pages, of which those that memory lacked were read;
 // false if there is no hope of one.
 bool Engine::begin_window_load(Sequence& s, int64_t pages) {
-  const auto count = [&](int64_t end) {
-    return cache_->kept_window_pages(end * cache_->page_tokens());
-  };
-  if (pages <= s.cached_pages || cache_->window_pages().free() < count(pages)) return false;
+  if (pages <= s.cached_pages) return false;
+  const int64_t count = cache_->kept_window_pages(pages * cache_->page_tokens());
+  if (!make_room(0, count)) return false;
   s.loaded_window.clear();
-  cache_->take_window(count(pages), s.loaded_window, owner_of(s.request.tenant));
+  cache_->take_window(count, s.loaded_window, owner_of(s.request.tenant));
   s.loading_window = pages;
   std::vector<PageTier::Page> wanted{tier_window(s, pages - 1, -1, s.loaded_window)};
   tier_->load(s.id, s.request.tenant, std::move(wanted));

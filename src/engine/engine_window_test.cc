@@ -198,6 +198,25 @@ TEST_P(WindowTest, TheSecondTierKeepsWindowsToo) {
     EXPECT_FALSE(e->step(none));
     expect_all_free(*e);
   }
+  {
+    // The prefix cache and who runs hold the window pages: some of the cache's go.
+    const auto e = engine(
+        {.cache_tokens = 8000, .max_sequences = 2, .max_batch_tokens = 16, .prefill_chunk = 16},
+        tier());
+    for (int32_t first = 2; first < 32; ++first) {
+      ASSERT_TRUE(e->submit({.prompt = numbers(300, first), .max_tokens = 1}));
+      run(*e);
+    }
+    std::vector<TokenEvent> events;
+    ASSERT_TRUE(e->submit({.prompt = numbers(300, 50), .max_tokens = 300}));
+    const int64_t needed = e->cache().kept_window_pages(256);
+    for (int i = 0; i < 200 && e->cache().window_pages().free() >= needed; ++i) e->step(events);
+    ASSERT_LT(e->cache().window_pages().free(), needed);
+    const int64_t hits = e->stats().prefix_hits;
+    const uint64_t id = *e->submit(request);
+    EXPECT_EQ(run(*e)[id], expected);
+    EXPECT_EQ(e->stats().prefix_hits - hits, 256);
+  }
   // Without the last window the way leads to the one before it, or to none at all.
   Request shorter = request;
   shorter.prompt.resize(200);

@@ -133,6 +133,10 @@ void ComputeFlags::add_to(CLI::App& command) {
                   "Type of the KV cache: auto (bf16 for quantised models, f32 for others), f32, "
                   "f16, bf16 or q8_0")
       ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8_0"}));
+  command.add_flag(
+      "--simulate-quantised-cache", simulate_quantised_cache,
+      "V3.2 and V4: round indexer and cache values as DeepSeek's own inference code does "
+      "(Hadamard transform, FP8, FP4); without it, as in transformers, they are not rounded");
 }
 
 DType ComputeFlags::kv_type(const Model& model) const {
@@ -200,7 +204,7 @@ Result<LoadedModel> load(const std::string& model, const ComputeFlags& compute) 
     out.files.weights =
         std::make_unique<EncodedWeights>(std::move(out.files.weights), DType::kQ8_0);
   }
-  FATHOM_TRY(out.model, load_model(out.files));
+  FATHOM_TRY(out.model, load_model(out.files, compute.model_options()));
   FATHOM_TRY(out.tokenizer, open_tokenizer(out.files, out.model->info().vocab_size));
   out.chat_family = model_chat_family(out.files);
   // One thread would bring all pages to its own node; the first step brings them to where they are

@@ -50,16 +50,21 @@ Action add_worker(CLI::App& program, CLI::App*& command);
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
 
-// The flags of every command that computes: --threads, --numa, --compute, --kv.
+// The flags of every command that computes: --threads, --numa, --compute, --kv,
+// --simulate-quantised-cache.
 struct ComputeFlags {
   int threads = 0;
   std::string numa = "off";
   std::string compute = "auto";
   std::string kv = "auto";
+  bool simulate_quantised_cache = false;
   void add_to(CLI::App& command);
   // Where --numa puts the threads on this machine.
   Result<cpu::Placement> placement() const;
   Result<CpuOpsOptions> options() const;
+  ModelOptions model_options() const {
+    return {.simulate_quantised_cache = simulate_quantised_cache};
+  }
   // The cache's type for `model`.
   DType kv_type(const Model& model) const;
 };

@@ -38,7 +38,7 @@ Result<BenchModel> open_model(const Options& o, ThreadPool& pool) {
     return out;
   }
   FATHOM_TRY(out.files, make_synthetic_model(o.synthetic, pool));
-  FATHOM_TRY(out.model, load_model(out.files));
+  FATHOM_TRY(out.model, load_model(out.files, o.compute.model_options()));
   return out;
 }
 
@@ -85,12 +85,14 @@ Status run(const Options& o) {
   FATHOM_TRY(const auto machine, BenchMachine::create(ops.num_threads(), ops_options.processors));
   const auto begin = std::chrono::steady_clock::now();
   FATHOM_TRY(const BenchModel bench, open_model(o, machine->pool()));
-  BenchReport report{.model = bench.files.name,
-                     .architecture = bench.files.model_type,
-                     .backend = std::string(ops.description()),
-                     .compute = o.compute.compute,
-                     .threads = ops.num_threads(),
-                     .chunk = o.chunk};
+  BenchReport report{
+      .model = bench.files.name,
+      .architecture = bench.files.model_type,
+      .backend = std::string(ops.description()),
+      .compute = o.compute.compute +
+                 (o.compute.simulate_quantised_cache ? " (quantised cache simulated)" : ""),
+      .threads = ops.num_threads(),
+      .chunk = o.chunk};
   report.load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   describe_weights(*bench.files.weights, report);

@@ -71,6 +71,7 @@ ServedEngineOptions engine_options(const ModelConfig& m, const KvDiskOptions& di
   o.compute.numa = m.numa;
   o.compute.compute = m.compute;
   o.compute.kv = m.kv_type;
+  o.compute.simulate_quantised_cache = m.simulate_quantised_cache;
   o.kv_disk = disk;
   return o;
 }
@@ -92,6 +93,7 @@ std::vector<std::string> worker_command(const ModelConfig& m, const KvDiskOption
   add("--numa", m.numa);
   add("--compute", m.compute);
   add("--kv", m.kv_type);
+  if (m.simulate_quantised_cache) command.emplace_back("--simulate-quantised-cache");
   if (!disk.directory.empty()) {
     add("--kv-disk", disk.directory);
     add("--kv-disk-max", std::to_string(disk.max_bytes));

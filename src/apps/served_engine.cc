@@ -100,7 +100,8 @@ std::string model_hash(const ModelFiles& files, const ComputeFlags& compute) {
     mix(t.data.data(), ends);
     mix(t.data.data() + t.data.size() - ends, ends);
   });
-  return fmt::format("{:016x}/{}/{}", hash, compute.compute, compute.kv);
+  return fmt::format("{:016x}/{}/{}{}", hash, compute.compute, compute.kv,
+                     compute.simulate_quantised_cache ? "/simulated" : "");
 }
 
 }  // namespace

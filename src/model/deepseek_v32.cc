@@ -1,11 +1,13 @@
 // DeepSeek V3.2 (DeepSeek Sparse Attention): V3 with a lightning indexer in every layer, which
 // picks at most index_topk past tokens for each query (tests/golden/data/NOTES.md §4).
 //
-// Not computed: the Hadamard rotation and the FP8 rounding of indexer queries and keys that
-// DeepSeek's own code simulates; the goldens have neither.
+// The goldens are transformers', which leaves out what DeepSeek's own inference code does to the
+// indexer's queries and keys: Hadamard transform and FP8. ModelOptions::simulate_quantised_cache
+// turns it on.
 #include <fmt/format.h>
 
 #include <array>
+#include <bit>
 
 #include "base/limits.h"
 #include "model/architectures.h"
@@ -15,6 +17,10 @@ namespace fathom {
 namespace {
 
 constexpr float kKeyNormEps = 1e-6f;
+
+// Of queries (each head) and keys, after norm and rope: Indexer.forward of DeepSeek-V3.2-Exp's
+// inference/model.py, with the power-of-two scales of its configuration (scale_fmt ue8m0).
+constexpr Simulation kIndexSimulation{.type = SimulatedType::kFp8, .block = 128, .hadamard = true};
 
 class DeepseekV32 : public DeepseekV3 {
  public:
@@ -26,6 +32,12 @@ class DeepseekV32 : public DeepseekV3 {
     for (std::size_t i = 0; i < layers; ++i)
       specs.push_back({.row_elements = head_dim_, .mtp = specs[i].mtp});
     return specs;
+  }
+  Status simulate_quantised_cache(const JsonReader& config) override {
+    if (!std::has_single_bit(static_cast<uint64_t>(head_dim_)))
+      return config.bad("index_head_dim", "a power of two where a quantised cache is simulated");
+    simulation_ = kIndexSimulation;
+    return {};
   }
 
  protected:
@@ -41,6 +53,7 @@ class DeepseekV32 : public DeepseekV3 {
     WeightView weights_proj;    // [heads, hidden]
   };
   int64_t heads_ = 0, head_dim_ = 0, top_k_ = 0;
+  Simulation simulation_;  // undefined: values stay as they are
   std::vector<Indexer> indexers_;
 };
 
@@ -87,6 +100,10 @@ TensorView DeepseekV32::select(const LayerContext& context, int64_t layer, const
   ops.layer_norm({.x = k, .weight = i.k_norm, .bias = i.k_bias, .eps = kKeyNormEps, .out = k});
   ops.rope({.x = q, .angles = context.angles, .heads = heads_, .layout = RopeLayout::kHalf});
   ops.rope({.x = k, .angles = context.angles, .heads = 1, .layout = RopeLayout::kHalf});
+  if (simulation_.defined()) {
+    ops.simulate({.x = q.split_columns(heads_), .simulation = simulation_});
+    ops.simulate({.x = k, .simulation = simulation_});
+  }
   const KvPages& keys = context.step.kv[indexers_.size() + static_cast<std::size_t>(layer)];
   ops.kv_append({.parts = std::span(&k, 1), .kv = keys, .sequences = context.step.sequences});
   const TensorView selected = ws.i32(x.rows, top_k_);

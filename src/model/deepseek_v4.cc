@@ -1,11 +1,12 @@
 // DeepSeek V4: sliding-window, compressed-sparse and heavily-compressed attention,
 // hyper-connections, hash-routed first layers, MTP (tests/golden/data/NOTES.md §5).
 //
-// Not computed: the Hadamard rotation and the FP4 and FP8 rounding of cached rows that DeepSeek's
-// own code simulates; the goldens have neither.
+// The goldens are transformers', which leaves out what DeepSeek's own inference code does to cached
+// values: Hadamard transform, FP4 and FP8. ModelOptions::simulate_quantised_cache turns it on.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -29,6 +30,13 @@ class DeepseekV4 : public Model {
   }
   TensorView mtp_forward(const ModelContext& context, const Step& step,
                          const TensorView& input) const override;
+  Status simulate_quantised_cache(const JsonReader& config) override {
+    // 0: no layer has an indexer.
+    if (config_.index_dim > 0 && !std::has_single_bit(static_cast<uint64_t>(config_.index_dim)))
+      return config.bad("index_head_dim", "a power of two where a quantised cache is simulated");
+    config_.simulate_quantised_cache = true;
+    return {};
+  }
 
  private:
   struct Layer {

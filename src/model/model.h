@@ -7,11 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/result.h"
 #include "io/model_files.h"
 #include "ops/ops.h"
 
 namespace fathom {
+
+// How a model computes, beside what its files say.
+struct ModelOptions {
+  // Rounds indexer and cache values as DeepSeek's own inference code does (ops/simulation.h). An
+  // error for architectures other than deepseek_v32 and deepseek_v4.
+  bool simulate_quantised_cache = false;
+};
 
 // One kind of rows that a layer keeps in the paged cache.
 struct KvLayerSpec {
@@ -77,12 +85,16 @@ class Model {
   virtual TensorView mtp_forward(const ModelContext& context, const Step& step,
                                  const TensorView& input) const;
 
+  // ModelOptions::simulate_quantised_cache, for load_model. `config`: the model's, for errors.
+  virtual Status simulate_quantised_cache(const JsonReader& config);
+
  protected:
   ModelInfo info_;
 };
 
 // Loads the architecture that config.json's model_type names. The views of the model point into
 // `files`, which must outlive it.
-Result<std::unique_ptr<Model>> load_model(const ModelFiles& files);
+Result<std::unique_ptr<Model>> load_model(const ModelFiles& files,
+                                          const ModelOptions& options = {});
 
 }  // namespace fathom

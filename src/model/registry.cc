@@ -30,13 +30,24 @@ TensorView Model::mtp_forward(const ModelContext&, const Step&, const TensorView
   return {};
 }
 
-Result<std::unique_ptr<Model>> load_model(const ModelFiles& files) {
+Status Model::simulate_quantised_cache(const JsonReader& config) {
+  return config.bad("model_type",
+                    "deepseek_v32 or deepseek_v4 where a quantised cache is to be simulated");
+}
+
+Result<std::unique_ptr<Model>> load_model(const ModelFiles& files, const ModelOptions& options) {
+  const JsonReader config(*files.config, files.config_path);
   std::string known;
   for (const Architecture& a : kArchitectures) {
-    if (a.model_type == files.model_type) return a.load(files);
+    if (a.model_type == files.model_type) {
+      FATHOM_TRY(std::unique_ptr<Model> model, a.load(files));
+      if (options.simulate_quantised_cache)
+        FATHOM_TRY_STATUS(model->simulate_quantised_cache(config));
+      return model;
+    }
     known += (known.empty() ? "" : ", ") + std::string(a.model_type);
   }
-  return JsonReader(*files.config, files.config_path).bad("model_type", "one of " + known);
+  return config.bad("model_type", "one of " + known);
 }
 
 }  // namespace fathom

@@ -14,6 +14,12 @@ constexpr std::size_t kWindowRow = 0, kSourceRow = 1, kEntryRow = 2, kIndexSourc
 // Independent products at a time.
 constexpr int64_t kProducts = 8;
 
+// What DeepSeek's own inference code does after norm and rope (Attention, Compressor and Indexer of
+// DeepSeek-V4-Pro's inference/model.py): to the indexer's queries (each head) and entries, and to
+// the channels without rope of window keys and entries.
+constexpr Simulation kIndexSimulation{.type = SimulatedType::kFp4, .block = 32, .hadamard = true};
+constexpr Simulation kKeySimulation{.type = SimulatedType::kFp8, .block = 64};
+
 bool overlaps(int64_t rate) { return rate == kSelectingRate; }
 int64_t width(int64_t rate, int64_t entry) { return overlaps(rate) ? 2 * entry : entry; }
 
@@ -89,14 +95,20 @@ void V4Attention::compress(const ModelContext& context, const Step& step, const 
       LinearArgs{.x = x, .weight = compressor.wgate, .bias = {}, .out = row.columns(wide, wide)}});
   const KvPages& kv = step.kv[first_row_ + source];
   context.ops.kv_append({.parts = std::span(&row, 1), .kv = kv, .sequences = step.sequences});
-  context.ops.compress({.source = kv,
-                        .out = step.kv[first_row_ + source + 1],
-                        .sequences = step.sequences,
-                        .overlap = overlaps(rate_),
-                        .ape = compressor.ape,
-                        .norm = compressor.norm,
-                        .eps = static_cast<float>(c.rms_norm_eps),
-                        .inverse_frequencies = c.compress_rope.inverse_frequencies});
+  CompressArgs args{.source = kv,
+                    .out = step.kv[first_row_ + source + 1],
+                    .sequences = step.sequences,
+                    .overlap = overlaps(rate_),
+                    .ape = compressor.ape,
+                    .norm = compressor.norm,
+                    .eps = static_cast<float>(c.rms_norm_eps),
+                    .inverse_frequencies = c.compress_rope.inverse_frequencies};
+  if (c.simulate_quantised_cache) {
+    const bool index = source == kIndexSourceRow;
+    args.simulation = index ? kIndexSimulation : kKeySimulation;
+    args.simulated = index ? c.index_dim : c.head_dim - c.rope_dim;
+  }
+  context.ops.compress(args);
 }
 
 // The entries that each token attends to.
@@ -116,6 +128,8 @@ TensorView V4Attention::select(const ModelContext& context, const Step& step, co
             .heads = c.index_heads,
             .offset = c.index_dim - c.rope_dim,
             .layout = RopeLayout::kPairs});
+  if (c.simulate_quantised_cache)
+    ops.simulate({.x = q.split_columns(c.index_heads), .simulation = kIndexSimulation});
   ops.select_rows({.q = q,
                    .weights = weights,
                    .keys = step.kv[first_row_ + kIndexEntryRow],
@@ -153,6 +167,8 @@ void V4Attention::forward(const ModelContext& context, const Step& step, const V
             .heads = 1,
             .offset = c.head_dim - c.rope_dim,
             .layout = RopeLayout::kPairs});
+  if (c.simulate_quantised_cache)
+    ops.simulate({.x = kv.columns(0, c.head_dim - c.rope_dim), .simulation = kKeySimulation});
   const KvPages& window = step.kv[first_row_ + kWindowRow];
   ops.kv_append({.parts = std::span(&kv, 1), .kv = window, .sequences = step.sequences});
   TensorView selected;

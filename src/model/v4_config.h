@@ -34,6 +34,7 @@ struct V4Config {
   bool norm_topk_prob = true;
   std::vector<bool> hash_routed;  // of each layer
   StreamConfig streams;
+  bool simulate_quantised_cache = false;  // ModelOptions, not the file's
 };
 
 Result<V4Config> read_v4_config(const JsonReader& config);

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "ops/kv_pages.h"
+#include "ops/simulation.h"
 #include "tensor/tensor_view.h"
 #include "tensor/weight_view.h"
 
@@ -86,6 +87,12 @@ struct RopeArgs {
   int64_t offset = 0;
   RopeLayout layout = RopeLayout::kHalf;
   bool inverse = false;  // by the negative angle
+};
+
+// Rounds the rows of x, in place, to what another type would hold (simulation.h).
+struct SimulateArgs {
+  TensorView x;  // [rows, cols], updated
+  Simulation simulation;
 };
 
 // Appends each row to its sequence's pages at position start_position + (row − first_row). A cache
@@ -172,6 +179,9 @@ struct CompressArgs {
   WeightView norm;  // float32 [out.row_elements]
   float eps = 0;
   std::span<const double> inverse_frequencies;  // of the last 2 · size() channels, in pairs
+  // Last of all, on the row's first `simulated` channels.
+  Simulation simulation;
+  int64_t simulated = 0;
 };
 
 // Attention of DeepSeek-V4: one cached vector a token serves all heads as key and as value. A token
@@ -315,6 +325,7 @@ class Ops {
   virtual void linears(std::span<const LinearArgs> args);
   virtual void rope_angles(const RopeAnglesArgs& args) = 0;
   virtual void rope(const RopeArgs& args) = 0;
+  virtual void simulate(const SimulateArgs& args) = 0;
   virtual void kv_append(const KvAppendArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void mla_attention(const MlaAttentionArgs& args) = 0;
@@ -349,6 +360,7 @@ class OpsDecorator : public Ops {
   void linears(std::span<const LinearArgs> a) override { inner_.linears(a); }
   void rope_angles(const RopeAnglesArgs& a) override { inner_.rope_angles(a); }
   void rope(const RopeArgs& a) override { inner_.rope(a); }
+  void simulate(const SimulateArgs& a) override { inner_.simulate(a); }
   void kv_append(const KvAppendArgs& a) override { inner_.kv_append(a); }
   void attention(const AttentionArgs& a) override { inner_.attention(a); }
   void mla_attention(const MlaAttentionArgs& a) override { inner_.mla_attention(a); }

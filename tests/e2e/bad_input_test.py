@@ -83,6 +83,8 @@ class FlagsTest(BadInputTest):
         self.refuse("eval", "nano", "--data", NANO / "eval.jsonl", "--batch", 0, names="--batch")
         self.refuse("perplexity", "nano", "--file", NANO / "README.md", "--ctx", 1, names="--ctx")
         self.refuse(*generate, "-n", 1, "--compute", "f64", names="--compute")
+        for command in ([*generate, "-n", 1], ["serve", SMALL]):
+            self.refuse(*command, "--simulate-quantised-cache", names=["model_type", "deepseek_v32 or deepseek_v4"])
         self.refuse(*generate, "-n", 1, "--seed", -1, names="--seed")
 
     def test_sampling_out_of_range(self):

@@ -33,13 +33,14 @@ struct OpenModel {
 };
 
 // `encoded`: the linear layers' weights in this block format where their rows fit.
-inline OpenModel open_model(const std::string& path, std::optional<DType> encoded = {}) {
+inline OpenModel open_model(const std::string& path, std::optional<DType> encoded = {},
+                            const ModelOptions& options = {}) {
   auto files = open_model_files(path);
   if (!files) ADD_FAILURE() << files.error().message;
   OpenModel out{*std::move(files), nullptr};
   if (encoded)
     out.files.weights = std::make_unique<EncodedWeights>(std::move(out.files.weights), *encoded);
-  auto model = load_model(out.files);
+  auto model = load_model(out.files, options);
   if (!model) ADD_FAILURE() << model.error().message;
   out.model = *std::move(model);
   return out;

@@ -274,6 +274,12 @@ void CpuOps::rope(const RopeArgs& args) {
   });
 }
 
+void CpuOps::simulate(const SimulateArgs& args) {
+  // About 8 plain operations a value.
+  for_rows(args.x.rows, args.x.cols * 8,
+           [&](int64_t t) { cpu::simulate_row(args.x.f32(t), args.x.cols, args.simulation); });
+}
+
 void CpuOps::kv_append(const KvAppendArgs& args) {
   const bool direct = args.kv.dtype == DType::kF32;
   for (const SequenceRows& s : args.sequences) {

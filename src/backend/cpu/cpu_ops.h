@@ -48,6 +48,7 @@ class CpuOps : public Ops {
   void linears(std::span<const LinearArgs> args) override;
   void rope_angles(const RopeAnglesArgs& args) override;
   void rope(const RopeArgs& args) override;
+  void simulate(const SimulateArgs& args) override;
   void kv_append(const KvAppendArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void mla_attention(const MlaAttentionArgs& args) override;

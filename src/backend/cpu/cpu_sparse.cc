@@ -255,6 +255,7 @@ void CpuOps::compress(const CompressArgs& args) {
       angles[static_cast<std::size_t>(half + i)] = static_cast<float>(std::sin(angle));
     }
     cpu::rope_pairs_row(row.data() + d - 2 * half, angles.data(), angles.data() + half, 2 * half);
+    cpu::simulate_row(row.data(), args.simulated, args.simulation);
     std::byte* const cached = args.out.row(*window.sequence, window.w);
     if (args.out.dtype == DType::kF32) {
       std::memcpy(cached, row.data(), row.size() * sizeof(float));

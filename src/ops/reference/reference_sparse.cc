@@ -79,6 +79,7 @@ void ReferenceOps::compress(const CompressArgs& args) {
       rotated[2 * i] = a * cos - b * sin;
       rotated[2 * i + 1] = b * cos + a * sin;
     }
+    simulate_row(std::span(row).first(static_cast<std::size_t>(args.simulated)), args.simulation);
     std::copy(row.begin(), row.end(), reinterpret_cast<float*>(args.out.row(s, w)));
   });
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/kv_pages.h"
+#include "ops/simulation.h"
 #include "tensor/tensor_view.h"
 #include "tensor/weight_view.h"
 
@@ -26,6 +27,9 @@ std::vector<int64_t> top_k(const std::vector<float>& values, int64_t k);
 // The rows that a token attends to: those of `selected` (ops.h: SelectRowsArgs), or all of the
 // `visible` ones if nothing had to be left out.
 std::vector<int64_t> attended(const TensorView& selected, int64_t token, int64_t visible);
+
+// One row of ops.h: SimulateArgs.
+void simulate_row(std::span<float> x, const Simulation& simulation);
 
 // A float32 row of the cache.
 inline const float* cached_row(const KvPages& kv, const SequenceRows& s, int64_t index) {

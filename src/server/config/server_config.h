@@ -27,6 +27,7 @@ struct ModelConfig {
   std::string kv_type = "auto";
   std::string compute = "auto";
   std::string numa = "off";
+  bool simulate_quantised_cache = false;  // ModelOptions
 
   bool operator==(const ModelConfig&) const = default;
 };

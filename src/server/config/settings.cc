@@ -130,6 +130,9 @@ const std::vector<M>& model_table() {
        0, 0, "auto|f32|bf16|int8"},
       {"numa", [](Model& m) -> SettingField { return &m.numa; },
        "where threads run: off, spread, or a node's number"},
+      {"simulate_quantised_cache",
+       [](Model& m) -> SettingField { return &m.simulate_quantised_cache; },
+       "V3.2 and V4: round indexer and cache values as DeepSeek's own inference code does"},
   };
   return table;
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ops/simulation.h"
 #include "tensor/weight_view.h"
 
 namespace fathom::cpu {
@@ -35,6 +36,9 @@ void silu_mul_row(float* gate, const float* up, int64_t n);
 // Rotates dims channels of one head (ops.h: RopeArgs). cos, sin: [dims / 2].
 void rope_half_row(float* x, const float* cos, const float* sin, int64_t dims);
 void rope_pairs_row(float* x, const float* cos, const float* sin, int64_t dims);
+
+// Rounds a row to what another type would hold (ops/simulation.h).
+void simulate_row(float* x, int64_t n, const Simulation& simulation);
 
 // A cache row in the cache's type: F16 and BF16 rounded to nearest even; Q8_0 as blocks of 32 of
 // the row (quant/blocks.h).

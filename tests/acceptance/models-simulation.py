@@ -7,6 +7,7 @@ differs. So the reference says how sure it is: it runs four times more with all 
 and rows where that moves the logits by more than 1e-4 of their deviation are not compared. The others must agree within
 1e-4; of 16 models one may hold a tie that was not seen so. At least four fifths of all rows must remain, and in half
 of these the option must make a difference a hundred times as large. An indexer of 24 channels must be refused.
+What the blocks are hardly shows here, as scales are powers of two: tests/conformance/simulate_test.cc has them.
 80 models; --quick: 16. Skipped without numpy."""
 import os
 import subprocess

@@ -6,6 +6,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <string>
 
 #include "backend/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
@@ -272,6 +274,49 @@ TEST_P(SimulatedModelTest, BothBackendsComputeTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(Models, SimulatedModelTest,
                          testing::Values("deepseek_v32", "deepseek_v4", "deepseek_v4_fp4"));
+
+// Of all that is rounded: type, block, transform and columns of a row.
+class RecordingOps : public OpsDecorator {
+ public:
+  using OpsDecorator::OpsDecorator;
+  void simulate(const SimulateArgs& a) override {
+    add("", a.simulation, a.x.cols);
+    OpsDecorator::simulate(a);
+  }
+  void compress(const CompressArgs& a) override {
+    add("entry ", a.simulation, a.simulated);
+    OpsDecorator::compress(a);
+  }
+  std::set<std::string> seen;
+
+ private:
+  void add(const std::string& what, const Simulation& s, int64_t cols) {
+    const std::string type = s.type == SimulatedType::kFp8   ? "fp8"
+                             : s.type == SimulatedType::kFp4 ? "fp4"
+                                                             : "none";
+    seen.insert(what + type + "/" + std::to_string(s.block) + (s.hadamard ? " H " : " ") +
+                std::to_string(cols));
+  }
+};
+
+// With a power of two as its scale, FP8 hardly ever shows in logits what its blocks are.
+TEST(SimulatedModel, FormatsAreThoseOfDeepSeeksCode) {
+  CpuOps cpu({.threads = 2});
+  const std::vector<int32_t> ids(20, 5);
+  const auto seen = [&](const std::string& name, bool simulate) {
+    const OpenModel open =
+        open_model(data_dir() + "/" + name, {}, {.simulate_quantised_cache = simulate});
+    RecordingOps ops(cpu);
+    all_logits(*open.model, ops, ids, {});
+    return ops.seen;
+  };
+  // index_head_dim is 32 in both; V4's head_dim is 64, of which 16 channels have rope.
+  EXPECT_THAT(seen("deepseek_v32", true), ElementsAre("fp8/128 H 32"));
+  EXPECT_THAT(seen("deepseek_v32", false), ElementsAre());
+  EXPECT_THAT(seen("deepseek_v4", true),
+              ElementsAre("entry fp4/32 H 32", "entry fp8/64 48", "fp4/32 H 32", "fp8/64 48"));
+  EXPECT_THAT(seen("deepseek_v4", false), ElementsAre("entry none/0 0"));
+}
 
 TEST(SimulatedModel, OtherArchitecturesAreRefused) {
   for (const char* name : {"llama_mha", "qwen3", "deepseek_v2", "deepseek_v3"}) {

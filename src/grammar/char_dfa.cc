@@ -174,6 +174,34 @@ CharDfa all_strings_but(std::span<const std::string> texts) {
   return out;
 }
 
+// The automaton of Knuth, Morris and Pratt without its last state.
+CharDfa strings_without(std::string_view text) {
+  std::vector<char32_t> chars;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = std::max<std::size_t>(utf8_valid_length(text, i), 1);
+    chars.push_back(utf8_decode(text, i, length));
+    i += length;
+  }
+  const auto found = static_cast<uint32_t>(chars.size());
+  CharDfa out;
+  out.states.resize(chars.size() + 1);
+  std::vector<std::map<char32_t, uint32_t>> moves(chars.size());  // elsewhere: to the first state
+  uint32_t fallback = 0;  // the state of chars[1, s): where a mismatch at s goes on
+  for (uint32_t s = 0; s < found; ++s) {
+    if (s > 0) {
+      moves[s] = moves[fallback];
+      const auto next = moves[fallback].find(chars[s]);
+      fallback = next == moves[fallback].end() ? 0 : next->second;
+    }
+    moves[s][chars[s]] = s + 1;
+    out.states[s].accepts = true;
+    for (const auto& [c, to] : moves[s]) out.states[s].edges.push_back({c, c, to});
+    fill_gaps(out.states[s], 0);
+  }
+  out.trim();
+  return out;
+}
+
 CharDfa complement_of(const CharDfa& dfa) {
   CharDfa out = dfa;
   const auto other = static_cast<uint32_t>(out.states.size());

@@ -56,6 +56,8 @@ struct CharDfa {
 
 CharDfa strings_of_length(int64_t min, int64_t max);  // max < 0: without end
 CharDfa all_strings_but(std::span<const std::string> texts);
+// The strings in which `text`, which is not empty, does not stand.
+CharDfa strings_without(std::string_view text);
 CharDfa complement_of(const CharDfa& dfa);
 // Errors: resource limit.
 Result<CharDfa> intersection_of(const CharDfa& a, const CharDfa& b, WorkBudget& budget);

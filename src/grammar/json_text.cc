@@ -286,6 +286,18 @@ void JsonText::string_of(StateId from, const CharDfa& dfa, StateId to) {
   }
 }
 
+void JsonText::text_of(StateId from, const CharDfa& dfa, StateId to) {
+  std::vector<StateId> states;
+  for (std::size_t i = 0; i < dfa.states.size() && !b_.full(); ++i) states.push_back(b_.state());
+  if (b_.full()) return;
+  b_.jump(from, states[0]);
+  for (std::size_t s = 0; s < states.size() && !b_.full(); ++s) {
+    if (dfa.states[s].accepts) b_.jump(states[s], to);
+    for (const CharDfa::Edge& edge : dfa.states[s].edges)
+      utf8(states[s], edge.first, edge.last, states[edge.to]);
+  }
+}
+
 StateId JsonText::quoted(StateId from, std::string_view text) {
   return b_.text(from, json_quoted(text));
 }
@@ -375,13 +387,20 @@ StateId JsonText::object_rule() {
 StateId JsonText::value_rule() {
   if (value_) return *value_;
   value_ = b_.state();
-  for (const std::string_view word : {"null", "true", "false"})
-    b_.jump(b_.text(*value_, word), b_.end());
-  b_.jump(*value_, number_rule());
+  b_.jump(*value_, value_but_string_rule());
   b_.jump(*value_, string_rule());
-  b_.jump(*value_, array_rule());
-  b_.jump(*value_, object_rule());
   return *value_;
+}
+
+StateId JsonText::value_but_string_rule() {
+  if (other_value_) return *other_value_;
+  other_value_ = b_.state();
+  for (const std::string_view word : {"null", "true", "false"})
+    b_.jump(b_.text(*other_value_, word), b_.end());
+  b_.jump(*other_value_, number_rule());
+  b_.jump(*other_value_, array_rule());
+  b_.jump(*other_value_, object_rule());
+  return *other_value_;
 }
 
 }  // namespace fathom::grammar

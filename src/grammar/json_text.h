@@ -38,6 +38,7 @@ class JsonText {
   // Whole rules, to be called or jumped to.
   StateId string_rule();
   StateId value_rule();
+  StateId value_but_string_rule();
   StateId object_rule();
   StateId array_rule();
   StateId number_rule();
@@ -49,6 +50,8 @@ class JsonText {
   void string_of_length(StateId from, int64_t min, int64_t max, StateId to);
   // A string of the automaton's language.
   void string_of(StateId from, const CharDfa& dfa, StateId to);
+  // The automaton's strings as they are, without quotes or escapes; behind each, `to`.
+  void text_of(StateId from, const CharDfa& dfa, StateId to);
   // One fixed string. The state behind its closing quote.
   StateId quoted(StateId from, std::string_view text);
 
@@ -63,8 +66,8 @@ class JsonText {
 
   GrammarBuilder& b_;
   bool compact_;
-  std::optional<StateId> space_, begin_space_, string_, loop_, character_, value_, object_, array_,
-      number_, integer_;
+  std::optional<StateId> space_, begin_space_, string_, loop_, character_, value_, other_value_,
+      object_, array_, number_, integer_;
   std::map<std::tuple<uint8_t, uint8_t, StateId>, StateId> continuations_;
 };
 

@@ -43,41 +43,41 @@ Status SchemaCompiler::spend(std::size_t work) {
                   source_, limits::kMaxSchemaWork, limits::kMaxSchemaRules));
 }
 
-StateId SchemaCompiler::rule_of(Goal goal) {
+StateId SchemaCompiler::rule_of(Goal goal, Part part) {
   goal = goal_of(std::move(goal));
-  const auto [it, fresh] = rules_.try_emplace(goal, 0);
+  const auto [it, fresh] = rules_.try_emplace({goal, part}, 0);
   if (fresh) {
     it->second = b_.state();
-    queue_.emplace_back(std::move(goal), it->second);
+    queue_.push_back({std::move(goal), part, it->second});
   }
   return it->second;
 }
 
 Status SchemaCompiler::compile() {
   while (!queue_.empty() && !b_.full()) {
-    const auto [goal, start] = std::move(queue_.front());
+    const Wanted wanted = std::move(queue_.front());
     queue_.pop_front();
-    FATHOM_TRY_STATUS(spend(goal.size() + 1));
-    FATHOM_TRY_STATUS(compile_goal(goal, start));
+    FATHOM_TRY_STATUS(spend(wanted.goal.size() + 1));
+    FATHOM_TRY_STATUS(compile_goal(wanted.goal, wanted.part, wanted.start));
   }
   return {};
 }
 
-Status SchemaCompiler::compile_goal(const Goal& goal, StateId start) {
+Status SchemaCompiler::compile_goal(const Goal& goal, Part part, StateId start) {
   if (goal.size() == 1) {
     const Schema& s = schemas_[goal[0]];
     const bool refers_only = !s.asserts && s.all_of.empty() && s.any_of.empty() && s.reference;
     if (refers_only) {
-      b_.jump(start, rule_of({schemas_.target(*s.reference)}));
+      b_.jump(start, rule_of({schemas_.target(*s.reference)}, part));
       return {};
     }
     if (!s.asserts && s.all_of.empty() && !s.reference && s.any_of.size() == 1) {
-      for (const SchemaId option : s.any_of[0]) b_.jump(start, rule_of({option}));
+      for (const SchemaId option : s.any_of[0]) b_.jump(start, rule_of({option}, part));
       return {};
     }
   }
   FATHOM_TRY(const std::vector<Goal> alternatives, alternatives_of(goal));
-  for (const Goal& nodes : alternatives) FATHOM_TRY_STATUS(write_alternative(nodes, start));
+  for (const Goal& nodes : alternatives) FATHOM_TRY_STATUS(write_alternative(nodes, part, start));
   return {};
 }
 
@@ -133,25 +133,30 @@ Result<std::vector<SchemaCompiler::Goal>> SchemaCompiler::alternatives_of(const 
   return out;
 }
 
-Status SchemaCompiler::write_alternative(const Goal& nodes, StateId start) {
+Status SchemaCompiler::write_alternative(const Goal& nodes, Part part, StateId start) {
+  if (part == Part::kParameters) return write_parameters_of(nodes, start);
   if (nodes.empty()) {
-    b_.jump(start, text_.value_rule());
+    b_.jump(start, part == Part::kText       ? parameters_->text_rule()
+                   : part == Part::kNoString ? text_.value_but_string_rule()
+                                             : text_.value_rule());
     return {};
   }
   uint8_t types = types::kAll;
+  if (part == Part::kText) types = types::kString;
+  if (part == Part::kNoString) types &= static_cast<uint8_t>(~types::kString);
   bool valued = false;
   for (const SchemaId id : nodes) {
     types &= schemas_[id].types;
     valued = valued || schemas_[id].values.has_value();
   }
-  if (valued) return write_values_of(nodes, types, start);
+  if (valued) return write_values_of(nodes, types, part, start);
   if ((types & types::kNull) != 0) b_.jump(b_.text(start, "null"), b_.end());
   if ((types & types::kBoolean) != 0) {
     b_.jump(b_.text(start, "true"), b_.end());
     b_.jump(b_.text(start, "false"), b_.end());
   }
   if ((types & types::kNumber) != 0) FATHOM_TRY_STATUS(write_number_of(nodes, types, start));
-  if ((types & types::kString) != 0) FATHOM_TRY_STATUS(write_string_of(nodes, start));
+  if ((types & types::kString) != 0) FATHOM_TRY_STATUS(write_string_of(nodes, part, start));
   if ((types & types::kArray) != 0) FATHOM_TRY_STATUS(write_array_of(nodes, start));
   if ((types & types::kObject) != 0) FATHOM_TRY_STATUS(write_object_of(nodes, start));
   return {};
@@ -198,7 +203,7 @@ Result<CharDfa> SchemaCompiler::string_dfa(const Goal& nodes) {
   return out;
 }
 
-Status SchemaCompiler::write_string_of(const Goal& nodes, StateId start) {
+Status SchemaCompiler::write_string_of(const Goal& nodes, Part part, StateId start) {
   int64_t min = 0;
   int64_t max = -1;
   bool shaped = false;
@@ -209,12 +214,13 @@ Status SchemaCompiler::write_string_of(const Goal& nodes, StateId start) {
     shaped = shaped || !s.patterns.empty() || !s.formats.empty();
   }
   if (max >= 0 && min > max) return {};
-  if (!shaped) {
-    if (min == 0 && max < 0) {
-      b_.jump(start, text_.string_rule());
-    } else {
-      text_.string_of_length(start, min, max, b_.end());
-    }
+  const bool as_text = part == Part::kText;
+  if (!shaped && min == 0 && max < 0) {
+    b_.jump(start, as_text ? parameters_->text_rule() : text_.string_rule());
+    return {};
+  }
+  if (!shaped && !as_text) {
+    text_.string_of_length(start, min, max, b_.end());
     return {};
   }
   FATHOM_TRY(CharDfa dfa, string_dfa(nodes));
@@ -223,7 +229,17 @@ Status SchemaCompiler::write_string_of(const Goal& nodes, StateId start) {
     if (!both) return over(std::move(both).error(), nodes[0], "maxLength");
     dfa = std::move(both).value();
   }
-  if (!dfa.is_empty()) text_.string_of(start, dfa, b_.end());
+  if (as_text) {
+    auto both = intersection_of(dfa, parameters_->texts(), budget_);
+    if (!both) return over(std::move(both).error(), nodes[0], "maxLength");
+    dfa = std::move(both).value();
+  }
+  if (dfa.is_empty()) return {};
+  if (as_text) {
+    text_.text_of(start, dfa, parameters_->end_rule());
+  } else {
+    text_.string_of(start, dfa, b_.end());
+  }
   return {};
 }
 

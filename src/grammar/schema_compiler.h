@@ -30,6 +30,7 @@
 #include "grammar/char_dfa.h"
 #include "grammar/grammar_builder.h"
 #include "grammar/json_text.h"
+#include "grammar/parameter_text.h"
 #include "grammar/pattern.h"
 #include "grammar/schema_node.h"
 
@@ -37,15 +38,28 @@ namespace fathom::grammar {
 
 class SchemaCompiler {
  public:
-  // All arguments must outlive this.
+  // All arguments must outlive this. `parameters` is needed for kText and kParameters only.
   SchemaCompiler(GrammarBuilder& builder, JsonText& text, const SchemaSet& schemas,
-                 WorkBudget& budget, std::string_view source)
-      : b_(builder), text_(text), schemas_(schemas), budget_(budget), source_(source) {}
+                 WorkBudget& budget, std::string_view source, ParameterText* parameters = nullptr)
+      : b_(builder),
+        text_(text),
+        schemas_(schemas),
+        budget_(budget),
+        source_(source),
+        parameters_(parameters) {}
 
   using Goal = std::vector<SchemaId>;  // each once; sorted where it is a key
 
+  // Which of a goal's values a rule holds, and how it writes them.
+  enum class Part : uint8_t {
+    kJson,        // all, as JSON
+    kNoString,    // all but strings, as JSON
+    kText,        // the strings as they are, with the end of a parameter behind
+    kParameters,  // the objects, a parameter for each member
+  };
+
   // The start of the rule for values that satisfy all of `goal`. compile() must follow.
-  StateId rule_of(Goal goal);
+  StateId rule_of(Goal goal, Part part = Part::kJson);
   // Writes the rules that were asked for, and those that they need.
   Status compile();
 
@@ -76,12 +90,12 @@ class SchemaCompiler {
   Error over(Error error, SchemaId at, std::string_view keyword) const;
   Status spend(std::size_t work);
 
-  Status compile_goal(const Goal& goal, StateId start);
+  Status compile_goal(const Goal& goal, Part part, StateId start);
   Result<std::vector<Goal>> alternatives_of(const Goal& goal);
-  Status write_alternative(const Goal& nodes, StateId start);
+  Status write_alternative(const Goal& nodes, Part part, StateId start);
 
   Status write_number_of(const Goal& nodes, uint8_t types, StateId start);
-  Status write_string_of(const Goal& nodes, StateId start);
+  Status write_string_of(const Goal& nodes, Part part, StateId start);
   Result<CharDfa> string_dfa(const Goal& nodes);
   Status write_array_of(const Goal& nodes, StateId start);
 
@@ -93,8 +107,15 @@ class SchemaCompiler {
   Status count_properties(const Goal& nodes, Object& out) const;
   void write_members(const Object& object, StateId start);
 
+  // schema_parameters.cc
+  Status write_parameters_of(const Goal& nodes, StateId start);
+  Result<StateId> parameter_rule(const Member& member, SchemaId object);
+  Result<StateId> other_parameters_rule(const std::vector<OtherMembers>& others, SchemaId object);
+  void write_parameter_value(const Goal& goal, StateId from);
+
   // schema_values.cc
-  Status write_values_of(const Goal& nodes, uint8_t types, StateId start);
+  Result<std::vector<std::string>> common_values(const Goal& nodes);
+  Status write_values_of(const Goal& nodes, uint8_t types, Part part, StateId start);
   Result<bool> satisfies(const nlohmann::ordered_json& value, const Goal& nodes, uint8_t types);
   bool number_satisfies(const std::string& text, const Goal& nodes, uint8_t types) const;
   StateId write_value(const nlohmann::ordered_json& value, StateId from);
@@ -104,8 +125,14 @@ class SchemaCompiler {
   const SchemaSet& schemas_;
   WorkBudget& budget_;
   std::string source_;
-  std::map<Goal, StateId> rules_;
-  std::deque<std::pair<Goal, StateId>> queue_;
+  ParameterText* parameters_;
+  struct Wanted {
+    Goal goal;
+    Part part = Part::kJson;
+    StateId start = 0;
+  };
+  std::map<std::pair<Goal, Part>, StateId> rules_;
+  std::deque<Wanted> queue_;
   int64_t work_ = 0;
 };
 

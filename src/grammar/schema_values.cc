@@ -1,10 +1,13 @@
 // enum and const: fixed values. Scalars share their beginnings in a trie, so that a thousand of
 // them are still one reading of the text.
+#include <fmt/format.h>
+
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_set>
 
+#include "base/json.h"
 #include "grammar/schema_compiler.h"
 
 namespace fathom::grammar {
@@ -84,7 +87,8 @@ bool SchemaCompiler::number_satisfies(const std::string& text, const Goal& nodes
   return range.contains(*decimal);
 }
 
-Status SchemaCompiler::write_values_of(const Goal& nodes, uint8_t types, StateId start) {
+// The texts of the enums and consts that all of `nodes` know.
+Result<std::vector<std::string>> SchemaCompiler::common_values(const Goal& nodes) {
   std::vector<std::string> values;
   bool first = true;
   for (const SchemaId id : nodes) {
@@ -100,6 +104,12 @@ Status SchemaCompiler::write_values_of(const Goal& nodes, uint8_t types, StateId
     }
     first = false;
   }
+  return values;
+}
+
+// `types` are those of `part`.
+Status SchemaCompiler::write_values_of(const Goal& nodes, uint8_t types, Part part, StateId start) {
+  FATHOM_TRY(const std::vector<std::string> values, common_values(nodes));
   std::optional<CharDfa> shape;
   for (const SchemaId id : nodes) {
     if (schemas_[id].patterns.empty() && schemas_[id].formats.empty()) continue;
@@ -123,8 +133,11 @@ Status SchemaCompiler::write_values_of(const Goal& nodes, uint8_t types, StateId
       b_.jump(write_value(value, start), b_.end());
       continue;
     }
+    if (part == Part::kText && !parameters_->texts().accepts(value.get_ref<const std::string&>()))
+      return bad(nodes[0], fmt::format("{} cannot be the value of a parameter, which ends at a tag",
+                                       json_preview(nlohmann::json(value))));
     StateId at = start;
-    for (const char byte : text) {
+    for (const char byte : part == Part::kText ? value.get_ref<const std::string&>() : text) {
       const auto [it, fresh] = trie.try_emplace({at, byte}, 0);
       if (fresh) {
         it->second = b_.state();
@@ -132,7 +145,7 @@ Status SchemaCompiler::write_values_of(const Goal& nodes, uint8_t types, StateId
       }
       at = it->second;
     }
-    b_.jump(at, b_.end());
+    b_.jump(at, part == Part::kText ? parameters_->end_rule() : b_.end());
   }
   return {};
 }

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "grammar/parameter_text.h"
 #include "grammar/schema_compiler.h"
 
 namespace fathom {
@@ -65,13 +66,25 @@ Status check(const ToolCallSpec& spec) {
         "{}: the form's trigger is {}, expected a beginning of list_begin and call_begin", kSource,
         json_preview(json(trigger))));
   }
+  if (!spec.form.parameters) return {};
+  const ToolParameterForm& p = *spec.form.parameters;
+  if (p.begin.empty() || !p.name_end.starts_with('"') || p.text == p.json ||
+      p.not_in_text.empty() || !p.end.starts_with(p.not_in_text)) {
+    return invalid_argument(
+        fmt::format("{}: the form's parameters lack what tells them apart, expected a begin, a "
+                    "name_end that begins with a quote, different text and json, and an end that "
+                    "begins with not_in_text",
+                    kSource));
+  }
   return {};
 }
 
 class ToolCallCompiler {
  public:
   ToolCallCompiler(const ToolCallSpec& spec, const GrammarOptions& options)
-      : spec_(spec), text_(b_, options.compact) {}
+      : spec_(spec), text_(b_, options.compact) {
+    if (spec.form.parameters) parameters_.emplace(b_, text_, *spec.form.parameters);
+  }
 
   Result<std::shared_ptr<const Grammar>> compile() {
     const ToolCallForm& form = spec_.form;
@@ -138,25 +151,63 @@ class ToolCallCompiler {
         at = it->second;
       }
       at = b_.literal(at, spec_.form.name_end);
-      if (!tool.strict || tool.schema.empty()) {
-        b_.call(at, text_.object_rule(), to);
+      if (tool.strict && !tool.schema.empty()) {
+        const std::string source = "tool " + tool.name;
+        FATHOM_TRY(const StateId rule, arguments_rule(tool.schema, source));
+        b_.call(at, rule, to);
+        b_.must_end(at, source + ", whose arguments are an object");
         continue;
       }
-      const std::string source = "tool " + tool.name;
-      FATHOM_TRY(const SchemaSet schemas, SchemaSet::parse(tool.schema, source));
-      SchemaCompiler compiler(b_, text_, schemas, budget_, source);
-      b_.call(at, compiler.rule_of({schemas.root(), schemas.any_object()}), to);
-      b_.must_end(at, source + ", whose arguments are an object");
-      FATHOM_TRY_STATUS(compiler.compile());
+      if (!any_arguments_) {
+        FATHOM_TRY(any_arguments_,
+                   parameters_ ? arguments_rule("{}", kSource) : text_.object_rule());
+      }
+      b_.call(at, *any_arguments_, to);
     }
     return {};
+  }
+
+  // The rule of arguments that satisfy `schema`.
+  Result<StateId> arguments_rule(std::string_view schema, std::string_view source) {
+    FATHOM_TRY(const SchemaSet schemas, SchemaSet::parse(schema, source));
+    SchemaCompiler compiler(b_, text_, schemas, budget_, source,
+                            parameters_ ? &*parameters_ : nullptr);
+    const StateId rule = compiler.rule_of(
+        {schemas.root(), schemas.any_object()},
+        parameters_ ? SchemaCompiler::Part::kParameters : SchemaCompiler::Part::kJson);
+    FATHOM_TRY_STATUS(compiler.compile());
+    return rule;
   }
 
   const ToolCallSpec& spec_;
   GrammarBuilder b_;
   JsonText text_;
+  std::optional<grammar::ParameterText> parameters_;
+  std::optional<StateId> any_arguments_;  // of tools that are not strict
   grammar::WorkBudget budget_{limits::kMaxPatternWork};
 };
+
+// The members of each form with their names in JSON text.
+template <typename Form>
+auto fields_of(Form& f) {
+  return std::array{std::pair("list_begin", &f.list_begin),
+                    std::pair("call_begin", &f.call_begin),
+                    std::pair("name_end", &f.name_end),
+                    std::pair("call_end", &f.call_end),
+                    std::pair("between_calls", &f.between_calls),
+                    std::pair("list_end", &f.list_end),
+                    std::pair("trigger", &f.trigger)};
+}
+template <typename Form>
+auto parameter_fields_of(Form& f) {
+  return std::array{std::pair("begin", &f.begin),
+                    std::pair("name_end", &f.name_end),
+                    std::pair("text", &f.text),
+                    std::pair("json", &f.json),
+                    std::pair("end", &f.end),
+                    std::pair("between", &f.between),
+                    std::pair("not_in_text", &f.not_in_text)};
+}
 
 }  // namespace
 
@@ -166,15 +217,13 @@ std::string tool_calls_text(const ToolCallSpec& spec) {
     tools.push_back({{"name", tool.name}, {"schema", tool.schema}, {"strict", tool.strict}});
   json choice = spec.choice == ToolCallSpec::Choice::kAuto ? json("auto") : json("required");
   if (spec.choice == ToolCallSpec::Choice::kNamed) choice = {{"name", spec.named}};
-  const ToolCallForm& f = spec.form;
-  const json out = {{"form",
-                     {{"list_begin", f.list_begin},
-                      {"call_begin", f.call_begin},
-                      {"name_end", f.name_end},
-                      {"call_end", f.call_end},
-                      {"between_calls", f.between_calls},
-                      {"list_end", f.list_end},
-                      {"trigger", f.trigger}}},
+  json form;
+  for (const auto& [name, field] : fields_of(spec.form)) form[name] = *field;
+  if (spec.form.parameters) {
+    for (const auto& [name, field] : parameter_fields_of(*spec.form.parameters))
+      form["parameters"][name] = *field;
+  }
+  const json out = {{"form", std::move(form)},
                     {"tools", std::move(tools)},
                     {"choice", std::move(choice)},
                     {"parallel", spec.parallel}};
@@ -192,13 +241,15 @@ Result<ToolCallSpec> parse_tool_calls(std::string_view text) {
   ToolCallSpec out;
   FATHOM_TRY(const auto form, reader.object("form"));
   if (!form) return reader.bad("form", "an object");
-  ToolCallForm& f = out.form;
-  for (const auto& [name, field] :
-       {std::pair("list_begin", &f.list_begin), std::pair("call_begin", &f.call_begin),
-        std::pair("name_end", &f.name_end), std::pair("call_end", &f.call_end),
-        std::pair("between_calls", &f.between_calls), std::pair("list_end", &f.list_end),
-        std::pair("trigger", &f.trigger)}) {
+  for (const auto& [name, field] : fields_of(out.form)) {
     FATHOM_TRY(*field, form->string_or(name, ""));
+  }
+  FATHOM_TRY(const auto parameters, form->object("parameters"));
+  if (parameters) {
+    out.form.parameters.emplace();
+    for (const auto& [name, field] : parameter_fields_of(*out.form.parameters)) {
+      FATHOM_TRY(*field, parameters->string_or(name, ""));
+    }
   }
   const auto tools = root.find("tools");
   if (tools == root.end() || !tools->is_array()) return reader.bad("tools", "a list");

@@ -3,7 +3,15 @@
 // A call is written list_begin (call_begin NAME name_end ARGUMENTS call_end), between_calls between
 // two of them, list_end; these are the literal texts of a model family's form, tags spelled out.
 // Where the vocabulary has an added token of a tag's text, that token is the one way to write it.
-// ARGUMENTS is a JSON object: one that satisfies the tool's schema if the tool is strict.
+// ARGUMENTS is a JSON object: one that satisfies the tool's schema if the tool is strict. Or, where
+// the form has parameters, the members of that object one by one, each
+//   begin NAME name_end text STRING end   or   begin NAME name_end json VALUE end
+// and `between` between two of them: a string stands there as it is, any other value as JSON. A
+// strict tool's come in the order of its schema, as in JSON, with the flag that the value needs.
+// Two things can be in JSON and not in parameters: a string in which not_in_text stands (no such
+// text is written, an enum with one is refused), and names with quotes, < or control characters, or
+// none at all (refused where the schema has them). As in objects, a name that the schema does not
+// have may come twice. Values that are JSON may hold strings that spell a tag out, byte by byte.
 //
 // With Choice::kAuto the answer is free text until `trigger` appears, and then a list of calls; the
 // answer ends with the list. Otherwise it is a list from the first character on, behind at most two
@@ -22,6 +30,18 @@
 
 namespace fathom {
 
+// How arguments are written that are no JSON object.
+struct ToolParameterForm {
+  std::string begin;     // e.g. <｜DSML｜parameter name="
+  std::string name_end;  // begins with a quote, e.g. " string="
+  std::string text;      // e.g. true">
+  std::string json;      // e.g. false">
+  std::string end;       // e.g. </｜DSML｜parameter>
+  std::string between;
+  // A beginning of `end`, and of every tag at which a reader would stop inside a string.
+  std::string not_in_text;
+};
+
 struct ToolCallForm {
   std::string list_begin;  // e.g. <｜tool▁calls▁begin｜>; empty in some families
   std::string call_begin;  // e.g. <｜tool▁call▁begin｜>function<｜tool▁sep｜>
@@ -32,6 +52,7 @@ struct ToolCallForm {
   // What free text cannot hold without opening a list: a beginning of list_begin + call_begin.
   // Empty: list_begin, or without one, call_begin up to its first white space.
   std::string trigger;
+  std::optional<ToolParameterForm> parameters;  // otherwise arguments are an object
 };
 
 struct ToolDefinition {

@@ -18,7 +18,7 @@ import unittest.mock
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/acceptance/lib"))
 from fixtures import FATHOM, NANO  # noqa: E402
-from serving import Server, stream  # noqa: E402
+from serving import Server, fixture_with_text, stream  # noqa: E402
 
 LONG = {"model": "nano", "prompt": "1+1=", "max_tokens": 900, "temperature": 1, "seed": 5, "ignore_eos": True}
 
@@ -296,6 +296,48 @@ class Keys(unittest.TestCase):
                 finally:
                     process.terminate()
                     process.wait(40)
+
+
+class CallsInDsml(unittest.TestCase):
+    """Random models of V3.2 and V4, which would never write a call: what the grammar leaves them is one."""
+    TOOL = {"type": "function", "function": {"name": "get_weather", "strict": True, "parameters": {
+        "type": "object", "additionalProperties": False, "required": ["unit", "days", "exact"], "properties": {
+            "unit": {"type": "string", "enum": ["C", "F"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9},
+            "exact": {"type": ["boolean", "null"]}}}}}
+    OTHER = {"type": "function", "function": {"name": "now", "strict": True, "parameters": {
+        "type": "object", "additionalProperties": False, "required": [], "properties": {}}}}
+
+    def check(self, fixture):
+        with tempfile.TemporaryDirectory() as folder:
+            with Server(fixture_with_text(folder, fixture), "--model-id", "m") as server:
+                for seed in range(8):
+                    body = {"model": "m", "messages": [{"role": "user", "content": "Weather?"}], "seed": seed,
+                            "tools": [self.OTHER, self.TOOL], "thinking": {"type": "disabled"}, "max_tokens": 1500,
+                            "temperature": 1, "parallel_tool_calls": False, "tool_choice": "required"}
+                    if seed % 2 == 1:
+                        body["tool_choice"] = {"type": "function", "function": {"name": "get_weather"}}
+                    status, answer = post(server.port, "/v1/chat/completions", body)
+                    self.assertEqual(status, 200, answer)
+                    choice = answer["choices"][0]
+                    self.assertEqual(choice["finish_reason"], "tool_calls", choice)
+                    self.assertEqual((choice["message"]["content"] or "").strip(), "")
+                    [call] = choice["message"]["tool_calls"]
+                    arguments = json.loads(call["function"]["arguments"])
+                    if seed % 2 == 1:
+                        self.assertEqual(call["function"]["name"], "get_weather")
+                    if call["function"]["name"] == "now":
+                        self.assertEqual(arguments, {})
+                        continue
+                    self.assertIn(arguments.pop("unit"), ["C", "F"])
+                    self.assertIn(arguments.pop("days"), range(1, 10))
+                    self.assertIn(arguments.pop("exact"), [True, False, None])
+                    self.assertEqual(arguments, {})
+
+    def test_v32(self):
+        self.check("deepseek_v32")
+
+    def test_v4(self):
+        self.check("deepseek_v4")
 
 
 class ChangesOfModels(unittest.TestCase):

@@ -13,7 +13,8 @@ using nlohmann::ordered_json;
 
 // How a family writes calls: what its published template prints, which is what it was trained on.
 struct CallForm {
-  std::string_view list_begin, call_begin, name_end, call_end, between_calls, list_end;
+  std::string_view list_begin, call_begin, name_end, call_end, between_calls, list_end, trigger;
+  bool in_dsml = false;  // its arguments are parameters
 };
 
 CallForm call_form(ChatFamily family) {
@@ -30,6 +31,24 @@ CallForm call_form(ChatFamily family) {
               .name_end = "<｜tool▁sep｜>",
               .call_end = "<｜tool▁call▁end｜>",
               .list_end = "<｜tool▁calls▁end｜>"};
+    case ChatFamily::kDeepseekV32:
+      return {.list_begin = "<｜DSML｜function_calls>\n",
+              .call_begin = "<｜DSML｜invoke name=\"",
+              .name_end = "\">\n",
+              .call_end = "\n</｜DSML｜invoke>",
+              .between_calls = "\n",
+              .list_end = "\n</｜DSML｜function_calls>",
+              .trigger = "<｜DSML｜function_calls>",
+              .in_dsml = true};
+    case ChatFamily::kDeepseekV4:
+      return {.list_begin = "<｜DSML｜tool_calls>\n",
+              .call_begin = "<｜DSML｜invoke name=\"",
+              .name_end = "\">\n",
+              .call_end = "\n</｜DSML｜invoke>",
+              .between_calls = "\n",
+              .list_end = "\n</｜DSML｜tool_calls>",
+              .trigger = "<｜DSML｜tool_calls>",
+              .in_dsml = true};
     default:
       return {.list_begin = "<｜tool▁calls▁begin｜>",
               .call_begin = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
@@ -38,6 +57,18 @@ CallForm call_form(ChatFamily family) {
               .between_calls = "\n",
               .list_end = "<｜tool▁calls▁end｜>"};
   }
+}
+
+// The parameters of DSML. Reading stops at any closing tag, so no string may hold the beginning
+// that they share.
+ordered_json dsml_parameters() {
+  return {{"begin", "<｜DSML｜parameter name=\""},
+          {"name_end", "\" string=\""},
+          {"text", "true\">"},
+          {"json", "false\">"},
+          {"end", "</｜DSML｜parameter>"},
+          {"between", "\n"},
+          {"not_in_text", "</｜"}};
 }
 
 }  // namespace
@@ -66,15 +97,14 @@ ConstraintSpec make_tool_constraint(const ChatRequest& request, ChatFamily famil
   if (request.tool_choice.kind == ToolChoice::Kind::kRequired) choice = "required";
   if (request.tool_choice.kind == ToolChoice::Kind::kNamed)
     choice = {{"name", request.tool_choice.name}};
-  const CallForm form = call_form(family);
+  const CallForm f = call_form(family);
+  ordered_json form = {
+      {"list_begin", f.list_begin}, {"call_begin", f.call_begin},       {"name_end", f.name_end},
+      {"call_end", f.call_end},     {"between_calls", f.between_calls}, {"list_end", f.list_end},
+      {"trigger", f.trigger}};
+  if (f.in_dsml) form["parameters"] = dsml_parameters();
   return {.kind = ConstraintSpec::Kind::kToolCalls,
-          .text = wire_text({{"form",
-                              {{"list_begin", form.list_begin},
-                               {"call_begin", form.call_begin},
-                               {"name_end", form.name_end},
-                               {"call_end", form.call_end},
-                               {"between_calls", form.between_calls},
-                               {"list_end", form.list_end}}},
+          .text = wire_text({{"form", std::move(form)},
                              {"tools", std::move(tools)},
                              {"choice", std::move(choice)},
                              {"parallel", request.parallel_tool_calls}})};

@@ -43,11 +43,6 @@ bool is_hosted_hybrid(ChatFamily family) {
          family == ChatFamily::kDeepseekV32 || family == ChatFamily::kDeepseekV4;
 }
 
-// Its calls are no JSON objects, which is all that the grammars of calls know.
-bool writes_dsml(ChatFamily family) {
-  return family == ChatFamily::kDeepseekV32 || family == ChatFamily::kDeepseekV4;
-}
-
 // What a message with calls looks like in a family's form.
 enum class CallMessages {
   kNone,
@@ -131,12 +126,6 @@ ApiResult<ChatPrompt> render(const ChatRequest& request, const ServedModel& mode
   if (request.effort == Effort::kMax) options.reasoning_effort = "max";
   if (request.format.kind == ResponseFormat::Kind::kJsonSchema)
     options.response_schema_json = request.format.schema;
-  if (writes_dsml(family) && needs_tool_constraint(request)) {
-    return bad_request("tools", fmt::format("strict tools, a tool_choice that demands a call and "
-                                            "parallel_tool_calls false cannot be enforced in the "
-                                            "form of {} yet: expected none of them",
-                                            chat_family_name(family)));
-  }
   FATHOM_TRY(const auto messages, as_templates_take_them(request.messages, family));
   auto pieces = render_chat_pieces(family, messages, options);
   if (!pieces) return bad_request(pieces.error(), "messages");

@@ -185,6 +185,36 @@ TEST(PrepareTest, WhichToolsBindTheAnswer) {
       description["tools"].dump(),
       R"([{"name":"get","schema":"{\"type\": \"object\"}","strict":false},{"name":"put","schema":"","strict":false}])");
   EXPECT_EQ(description["form"]["call_begin"], "<tool_call>\n{\"name\": \"");
+  EXPECT_FALSE(description["form"].contains("parameters"));
+}
+
+TEST(PrepareTest, DsmlCallsAreBoundAsParametersBehindTheThought) {
+  const std::string strict = R"({"tools":[{"type":"function","function":{"name":"get","strict":true,
+      "parameters":{"type":"object","properties":{"x":{"type":"string"}},"required":["x"],
+      "additionalProperties":false}}}],)";
+  for (const auto& [family, tag] : {std::pair(ChatFamily::kDeepseekV32, "<｜DSML｜function_calls>"),
+                                    std::pair(ChatFamily::kDeepseekV4, "<｜DSML｜tool_calls>")}) {
+    SCOPED_TRACE(tag);
+    const auto model = served("nano", family);
+    auto p = prepare(model, strict + R"("thinking":{"type":"enabled"}})");
+    ASSERT_TRUE(p.has_value()) << message_of(p);
+    EXPECT_TRUE(prompt_of(*p).ends_with("<think>"));
+    EXPECT_EQ(p->request.constraint.kind, Kind::kToolCalls);
+    EXPECT_EQ(p->request.constraint.starts_after,
+              std::vector<int32_t>{*test::tokenizer("nano")->token_to_id("</think>")});
+    const auto form = ordered_json::parse(p->request.constraint.text)["form"];
+    EXPECT_EQ(form["trigger"], tag);
+    EXPECT_EQ(form["call_end"], "\n</｜DSML｜invoke>");
+    EXPECT_EQ(form["parameters"]["json"], "false\">");
+    for (const char* rest : {R"("tool_choice":"required"})", R"("parallel_tool_calls":false})",
+                             R"("tool_choice":{"type":"function","function":{"name":"get"}}})"}) {
+      auto bound = prepare(model, strict + R"("thinking":{"type":"disabled"},)" + rest);
+      ASSERT_TRUE(bound.has_value()) << message_of(bound);
+      EXPECT_EQ(bound->request.constraint.kind, Kind::kToolCalls) << rest;
+      EXPECT_TRUE(bound->request.constraint.starts_after.empty());
+      EXPECT_TRUE(bound->spec.parse_tools);
+    }
+  }
 }
 
 TEST(PrepareTest, ConstraintsWaitForTheEndOfTheThought) {

@@ -34,6 +34,9 @@ inline Error not_found(std::string message) { return {ErrorCode::kNotFound, std:
 inline Error resource_limit(std::string message) {
   return {ErrorCode::kResourceLimit, std::move(message)};
 }
+inline Error unavailable(std::string message) {
+  return {ErrorCode::kUnavailable, std::move(message)};
+}
 inline Error internal_error(std::string message) {
   return {ErrorCode::kInternal, std::move(message)};
 }

@@ -17,7 +17,9 @@ Engine::Engine(const Model& model, Ops& ops, const EngineOptions& options, KvCac
       options_(options),
       cache_(std::make_unique<KvCache>(std::move(cache))),
       prefix_cache_(*cache_),
-      tier_(options.prefix_cache ? std::move(tier) : nullptr) {
+      tier_(options.prefix_cache ? std::move(tier) : nullptr),
+      workspace_(ops.memory()),
+      host_(ops.read_memory()) {
   FATHOM_CHECK(options.max_sequences > 0 && options.max_batch_tokens > 0 &&
                options.prefill_chunk > 0)
       << options.max_sequences << " " << options.max_batch_tokens << " " << options.prefill_chunk;
@@ -45,6 +47,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                               .window_tokens = model.window_tokens(),
                               .window_sequences = o.max_sequences,
                               .step_tokens = std::max(o.prefill_chunk, o.max_batch_tokens),
+                              .memory = &ops.memory(),
                               .shared = o.shared_memory ? &*o.shared_memory : nullptr}));
   auto engine =
       std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache), std::move(tier)));

@@ -135,6 +135,7 @@ class Engine {
   PrefixCache prefix_cache_;
   std::unique_ptr<PageTier> tier_;  // null: none; uses the cache's memory until it ends
   Workspace workspace_;
+  Workspace host_;  // copies of what a device computed
   Sampler sampler_;
   StepBuilder builder_, draft_builder_;
   uint64_t next_id_ = 1;

@@ -19,6 +19,7 @@ bool Engine::step(std::vector<TokenEvent>& events) {
     return true;
   }
   workspace_.reset();
+  host_.reset();
   const ModelContext context{ops_, workspace_};
   const ModelOutput out = model_.forward(context, builder_.step(*cache_));
   sample(out.hidden, events);
@@ -46,6 +47,7 @@ void Engine::sample(const TensorView& hidden, std::vector<TokenEvent>& events) {
     logits = workspace_.f32(count, model_.info().vocab_size);
     ops_.gather_rows({.x = hidden, .rows = rows, .out = picked});
     model_.logits({ops_, workspace_}, picked, logits);
+    logits = ops_.on_host(logits, host_);
   }
   const auto row_of = [&](int64_t r) {
     return std::span<float>(logits.f32(r), static_cast<std::size_t>(logits.cols));
@@ -182,9 +184,10 @@ void Engine::draft(const TensorView& input) {
   std::vector<int32_t> last;
   for (const auto& [s, row] : wanted) last.push_back(static_cast<int32_t>(row));
   const TensorView picked = workspace_.f32(static_cast<int64_t>(last.size()), mtp.cols);
-  const TensorView logits = workspace_.f32(picked.rows, model_.info().vocab_size);
+  TensorView logits = workspace_.f32(picked.rows, model_.info().vocab_size);
   ops_.gather_rows({.x = mtp, .rows = last, .out = picked});
   model_.logits(context, picked, logits);
+  logits = ops_.on_host(logits, host_);
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     Sequence& s = *wanted[i].first;
     // The draw that the draft has to meet: the same seed and position.

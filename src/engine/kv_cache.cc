@@ -76,7 +76,46 @@ int64_t kv_window_bytes_per_token(std::span<const KvLayerSpec> layers, DType typ
   return bytes_of(layers, type, 1, true);
 }
 
-void KvCache::Unmap::operator()(std::byte* p) const { ::munmap(p, bytes); }
+void KvCache::Release::operator()(std::byte* p) const {
+  if (device != nullptr) {
+    device->release(p);
+  } else {
+    ::munmap(p, bytes);
+  }
+}
+
+Status KvCache::reserve(const KvCacheOptions& o, int64_t bytes) {
+  const auto size = static_cast<std::size_t>(bytes);
+  if (o.memory != nullptr && !o.memory->on_host()) {
+    FATHOM_CHECK(o.shared == nullptr) << "a device's memory is nobody else's";
+    std::byte* const p = o.memory->allocate(size);
+    if (p == nullptr) {
+      return resource_limit(fmt::format("no room on the device for {} bytes, a cache of {} tokens",
+                                        bytes, o.capacity_tokens));
+    }
+    memory_ = std::unique_ptr<std::byte, Release>(p, Release{o.memory, size});
+    return {};
+  }
+  void* p = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                   o.shared != nullptr ? MAP_SHARED | MAP_NORESERVE
+                                       : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   o.shared != nullptr ? o.shared->fd : -1, 0);
+  if (p == MAP_FAILED) {
+    return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
+                                      o.capacity_tokens, std::strerror(errno)));
+  }
+  // Attention reads short runs from many places: with small pages of the system it waits for
+  // address translation.
+  ::madvise(p, size, MADV_HUGEPAGE);
+  memory_ = std::unique_ptr<std::byte, Release>(static_cast<std::byte*>(p), Release{nullptr, size});
+  return {};
+}
+
+void KvCache::zero(std::span<std::byte> bytes) {
+  if (bytes.empty()) return;
+  Memory* const device = memory_.get_deleter().device;
+  (device != nullptr ? *device : host_memory()).zero(bytes.data(), bytes.size());
+}
 
 Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, const KvCacheOptions& o) {
   FATHOM_CHECK(o.capacity_tokens > 0 && o.page_tokens > 0)
@@ -138,19 +177,7 @@ Result<KvCache> KvCache::create(std::span<const KvLayerSpec> layers, const KvCac
                                         bytes, std::strerror(errno)));
     }
   }
-  void* p = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
-                   o.shared != nullptr ? MAP_SHARED | MAP_NORESERVE
-                                       : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   o.shared != nullptr ? o.shared->fd : -1, 0);
-  if (p == MAP_FAILED) {
-    return resource_limit(fmt::format("cannot reserve {} bytes for a cache of {} tokens: {}", bytes,
-                                      o.capacity_tokens, std::strerror(errno)));
-  }
-  // Attention reads short runs from many places: with small pages of the system it waits for
-  // address translation.
-  ::madvise(p, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
-  cache.memory_ = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(p),
-                                                    Unmap(static_cast<std::size_t>(bytes)));
+  FATHOM_TRY_STATUS(cache.reserve(o, bytes));
   if (o.shared != nullptr) {
     cache.directory_ = std::make_unique<PageDirectory>(cache.memory_.get(), layout);
     if (cache.directory_->found()) {
@@ -208,16 +235,14 @@ bool KvCache::cover(int64_t tokens, PageTables& tables, uint64_t owner) {
 void KvCache::take(int64_t count, std::vector<int32_t>& table, uint64_t owner) {
   FATHOM_CHECK(pages_.take(count, table, owner)) << count;
   for (const int32_t page : std::span(table).last(static_cast<std::size_t>(count))) {
-    const auto mtp = bytes(page).last(static_cast<std::size_t>(mtp_bytes_));
-    std::memset(mtp.data(), 0, mtp.size());
+    zero(bytes(page).last(static_cast<std::size_t>(mtp_bytes_)));
   }
 }
 
 void KvCache::take_window(int64_t count, std::vector<int32_t>& table, uint64_t owner) {
   FATHOM_CHECK(window_.take(count, table, owner)) << count;
   for (const int32_t page : std::span(table).last(static_cast<std::size_t>(count))) {
-    const auto mtp = window_bytes(page).last(static_cast<std::size_t>(window_mtp_bytes_));
-    std::memset(mtp.data(), 0, mtp.size());
+    zero(window_bytes(page).last(static_cast<std::size_t>(window_mtp_bytes_)));
   }
 }
 
@@ -227,7 +252,7 @@ void KvCache::wipe(uint64_t owner) {
       if (pool.holders(page) > 0 || !pool.is_last_owner(page, owner)) continue;
       const std::span<std::byte> bytes = bytes_of_page(page);
       // Memory that was never used would be taken by writing to it.
-      if (is_resident(bytes)) std::memset(bytes.data(), 0, bytes.size());
+      if (!on_host() || is_resident(bytes)) zero(bytes);
       pool.forget_owner(page);
     }
   };

@@ -45,6 +45,7 @@ struct KvCacheOptions {
   int64_t window_tokens = 0;     // Model::window_tokens()
   int64_t window_sequences = 1;  // that slide at the same time
   int64_t step_tokens = 0;       // of one sequence in a step, at most; 0: capacity_tokens
+  Memory* memory = nullptr;      // of a device; null, or memory of the host: this process's own
   const SharedKvMemory* shared = nullptr;
 };
 
@@ -93,6 +94,8 @@ class KvCache {
   // Releases all pages and empties the tables.
   void give_back(PageTables& tables);
 
+  // Whether the host can read and write what stands in the pages.
+  bool on_host() const { return memory_.get_deleter().device == nullptr; }
   // All that stands in a page.
   std::span<std::byte> bytes(int32_t page) const {
     return {first_page_ + page * page_bytes_, static_cast<std::size_t>(page_bytes_)};
@@ -106,15 +109,18 @@ class KvCache {
   void wipe(uint64_t owner);
 
  private:
-  struct Unmap {
+  struct Release {
+    Memory* device;  // null: mapped
     std::size_t bytes;
-    Unmap() : bytes(0) {}
-    explicit Unmap(std::size_t b) : bytes(b) {}
+    Release() : Release(nullptr, 0) {}
+    Release(Memory* d, std::size_t b) : device(d), bytes(b) {}
     void operator()(std::byte* p) const;
   };
   KvCache() = default;
+  Status reserve(const KvCacheOptions& options, int64_t bytes);
+  void zero(std::span<std::byte> bytes);
 
-  std::unique_ptr<std::byte, Unmap> memory_;
+  std::unique_ptr<std::byte, Release> memory_;
   std::unique_ptr<PageDirectory> directory_;
   std::vector<KvPages> layers_;
   PagePool pages_{0}, window_{0};

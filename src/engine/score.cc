@@ -38,9 +38,10 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                                                  .page_tokens = options.page_tokens,
                                                  .type = options.kv_type,
                                                  .window_tokens = model.window_tokens(),
-                                                 .step_tokens = options.chunk}));
+                                                 .step_tokens = options.chunk,
+                                                 .memory = &ops.memory()}));
   PageTables tables;
-  Workspace workspace;
+  Workspace workspace(ops.memory());
   const ModelContext context{ops, workspace};
   StepBuilder builder;
   const int64_t border = options.generated_from < 0 ? count : options.generated_from;
@@ -58,6 +59,15 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
     first += rows;
   }
   return {};
+}
+
+// The logits of hidden rows, to the sink.
+Status emit_logits(const Model& model, const ModelContext& context, const TensorView& hidden,
+                   int64_t first, const LogitsSink& sink) {
+  const TensorView logits = context.workspace.f32(hidden.rows, model.info().vocab_size);
+  model.logits(context, hidden, logits);
+  Workspace host;
+  return sink(first, context.ops.on_host(logits, host));
 }
 
 // The MTP module on the first `rows` rows of a chunk that starts at `first`.
@@ -83,10 +93,7 @@ Status score_tokens(const Model& model, Ops& ops, std::span<const int32_t> token
   return run_chunks(model, ops, tokens, options,
                     [&](const ModelContext& context, int64_t first, const KvCache&,
                         const PageTables&, const ModelOutput& out) -> Status {
-                      const TensorView logits =
-                          context.workspace.f32(out.hidden.rows, model.info().vocab_size);
-                      model.logits(context, out.hidden, logits);
-                      return sink(first, logits);
+                      return emit_logits(model, context, out.hidden, first, sink);
                     });
 }
 
@@ -108,10 +115,7 @@ Status score_tokens_mtp(const Model& model, Ops& ops, std::span<const int32_t> t
                                                       .tokens = tokens,
                                                       .tables = tables,
                                                       .input = out.mtp_input});
-                      const TensorView logits =
-                          context.workspace.f32(rows, model.info().vocab_size);
-                      model.logits(context, mtp, logits);
-                      return sink(first, logits);
+                      return emit_logits(model, context, mtp, first, sink);
                     });
 }
 
@@ -121,10 +125,7 @@ Status trace_tokens(const Model& model, Ops& ops, std::span<const int32_t> token
   return run_chunks(model, ops, tokens, options,
                     [&](const ModelContext& context, int64_t first, const KvCache& cache,
                         const PageTables& tables, const ModelOutput& out) -> Status {
-                      const TensorView logits =
-                          context.workspace.f32(out.hidden.rows, model.info().vocab_size);
-                      model.logits(context, out.hidden, logits);
-                      FATHOM_TRY_STATUS(sink(first, logits));
+                      FATHOM_TRY_STATUS(emit_logits(model, context, out.hidden, first, sink));
                       const int64_t rows = std::min(out.hidden.rows, last - first);
                       if (model.info().mtp_layers == 0 || rows <= 0) return {};
                       run_mtp(model, context, cache,

@@ -149,6 +149,7 @@ ModelOutput Decoder::forward(const ModelContext& context, const Step& step) cons
   const auto tokens = static_cast<int64_t>(step.token_ids.size());
   const TensorView x = context.workspace.f32(tokens, config_.hidden_size);
   const TensorView h = context.workspace.f32(tokens, config_.hidden_size);
+  context.ops.begin_rows(row_classes(step.sequences));
   context.ops.embed({.table = embed_tokens_, .token_ids = step.token_ids, .out = x});
   context.ops.mark("embed", x);
   context.ops.rms_norm({.x = x,
@@ -163,6 +164,8 @@ ModelOutput Decoder::forward(const ModelContext& context, const Step& step) cons
 
 void Decoder::logits(const ModelContext& context, const TensorView& hidden,
                      const TensorView& out) const {
+  // A class of its own would need to know where each row comes from.
+  context.ops.begin_rows({.rows = hidden.rows});
   context.ops.linear({.x = hidden, .weight = lm_head_, .out = out});
 }
 

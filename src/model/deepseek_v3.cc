@@ -46,6 +46,7 @@ TensorView DeepseekV3::mtp_forward(const ModelContext& context, const Step& step
   Workspace& ws = context.workspace;
   const TensorView pair = ws.f32(hidden.rows, 2 * d);  // [embedding | hidden]
   const TensorView embedding = pair.columns(0, d);
+  ops.begin_rows(row_classes(step.sequences));
   ops.embed({.table = embed_tokens_, .token_ids = step.token_ids, .out = embedding});
   ops.rms_norm({.x = embedding, .weight = enorm_, .eps = eps, .out = embedding});
   ops.rms_norm({.x = hidden, .weight = hnorm_, .eps = eps, .out = pair.columns(d, d)});

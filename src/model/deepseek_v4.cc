@@ -26,6 +26,7 @@ class DeepseekV4 : public Model {
   ModelOutput forward(const ModelContext& context, const Step& step) const override;
   void logits(const ModelContext& context, const TensorView& hidden,
               const TensorView& out) const override {
+    context.ops.begin_rows({.rows = hidden.rows});  // as Decoder's
     context.ops.linear({.x = hidden, .weight = head_, .bias = {}, .out = out});
   }
   TensorView mtp_forward(const ModelContext& context, const Step& step,
@@ -284,6 +285,7 @@ ModelOutput DeepseekV4::forward(const ModelContext& context, const Step& step) c
   {
     const Workspace::Scope scope(context.workspace);
     const TensorView x = context.workspace.f32(tokens, config_.hidden_size);
+    ops.begin_rows(row_classes(step.sequences));
     ops.embed({.table = embed_, .token_ids = step.token_ids, .out = x});
     ops.mark("embed", x);
     ops.copy_to_streams({.x = x, .streams = streams});
@@ -309,6 +311,7 @@ TensorView DeepseekV4::mtp_forward(const ModelContext& context, const Step& step
     const Workspace::Scope scope(ws);
     const TensorView embedding = ws.f32(input.rows, hidden), e = ws.f32(input.rows, hidden);
     const TensorView h = ws.f32(input.rows * n, hidden), norm = ws.f32(input.rows, n * hidden);
+    ops.begin_rows(row_classes(step.sequences));
     ops.embed({.table = embed_, .token_ids = step.token_ids, .out = embedding});
     ops.rms_norm({.x = embedding, .weight = enorm_, .eps = norm_eps(), .out = embedding});
     ops.linear({.x = embedding, .weight = e_proj_, .bias = {}, .out = e});

@@ -15,6 +15,7 @@
 
 #include "ops/kv_pages.h"
 #include "ops/simulation.h"
+#include "tensor/memory.h"
 #include "tensor/tensor_view.h"
 #include "tensor/weight_view.h"
 
@@ -307,11 +308,31 @@ struct GatherRowsArgs {
   TensorView out;  // [rows.size(), cols]
 };
 
+// See Ops::begin_rows.
+struct RowClasses {
+  int64_t rows = 0;
+  int64_t prompt_rows = 0;
+};
+RowClasses row_classes(std::span<const SequenceRows> sequences);
+
 class Ops {
  public:
   virtual ~Ops() = default;
   // "cpu (AVX3_ZEN4, 2 threads)"
   virtual std::string_view description() const = 0;
+  // Where the tensors of its arguments, outputs and cache pages live. Weights, and spans of
+  // indices, are on the host whatever the backend.
+  virtual Memory& memory() const { return host_memory(); }
+  // The host's memory that read() is fastest to.
+  virtual Memory& read_memory() const { return host_memory(); }
+  // Waits for what was asked for and copies a tensor to the host.
+  virtual void read(const TensorView& from, const TensorView& to);
+  // The same tensor where the host can read it: itself, or a copy in `host`.
+  TensorView on_host(const TensorView& x, Workspace& host);
+  // What rows the operations that follow are given: of every `rows` of a tensor the first
+  // `prompt_rows` are of class kPrompt, the others generated. Backends whose classes agree need not
+  // listen.
+  virtual void begin_rows(const RowClasses&) {}
   // Prompt and generated positions are computed by the same kernels: a cached row serves both.
   virtual bool classes_agree() const { return false; }
 
@@ -350,6 +371,10 @@ class OpsDecorator : public Ops {
  public:
   explicit OpsDecorator(Ops& inner) : inner_(inner) {}
   std::string_view description() const override { return inner_.description(); }
+  Memory& memory() const override { return inner_.memory(); }
+  Memory& read_memory() const override { return inner_.read_memory(); }
+  void read(const TensorView& from, const TensorView& to) override { inner_.read(from, to); }
+  void begin_rows(const RowClasses& c) override { inner_.begin_rows(c); }
   bool classes_agree() const override { return inner_.classes_agree(); }
   void embed(const EmbedArgs& a) override { inner_.embed(a); }
   void rms_norm(const RmsNormArgs& a) override { inner_.rms_norm(a); }

@@ -1,7 +1,6 @@
 #include "tensor/tensor_view.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <new>
 
 namespace fathom {
@@ -10,7 +9,11 @@ constexpr std::size_t kAlign = 64;
 constexpr std::size_t kMinBlock = std::size_t{1} << 20;
 }  // namespace
 
-void Workspace::AlignedFree::operator()(std::byte* p) const { std::free(p); }
+void Workspace::add_block(std::size_t size) {
+  std::byte* const p = memory_.allocate(size);
+  if (p == nullptr) throw std::bad_alloc();
+  blocks_.push_back({std::unique_ptr<std::byte, Release>(p, Release{&memory_}), size});
+}
 
 TensorView Workspace::allocate(DType dtype, int64_t rows, int64_t cols) {
   FATHOM_CHECK(rows >= 0 && cols >= 0) << rows << "x" << cols;
@@ -24,9 +27,7 @@ TensorView Workspace::allocate(DType dtype, int64_t rows, int64_t cols) {
   if (block_ == blocks_.size()) {
     const std::size_t last = blocks_.empty() ? kMinBlock / 2 : blocks_.back().size;
     const std::size_t size = std::max(bytes, last * 2) / kAlign * kAlign;
-    auto* p = static_cast<std::byte*>(std::aligned_alloc(kAlign, size));
-    if (p == nullptr) throw std::bad_alloc();
-    blocks_.push_back({std::unique_ptr<std::byte, AlignedFree>(p), size});
+    add_block(size);
     used_ = 0;
   }
   TensorView v{blocks_[block_].data.get() + used_, dtype, rows, cols, cols};
@@ -41,9 +42,7 @@ void Workspace::reset() {
     std::size_t total = 0;
     for (const Block& b : blocks_) total += b.size;
     blocks_.clear();
-    auto* p = static_cast<std::byte*>(std::aligned_alloc(kAlign, total));
-    if (p == nullptr) throw std::bad_alloc();
-    blocks_.push_back({std::unique_ptr<std::byte, AlignedFree>(p), total});
+    add_block(total);
   }
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "tensor/dtype.h"
+#include "tensor/memory.h"
 
 namespace fathom {
 
@@ -68,7 +69,7 @@ struct TensorView {
 // reset() frees everything at once; whoever needs a value longer copies it.
 class Workspace {
  public:
-  Workspace() = default;
+  explicit Workspace(Memory& memory = host_memory()) : memory_(memory) {}
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
@@ -103,13 +104,16 @@ class Workspace {
   };
 
  private:
-  struct AlignedFree {
-    void operator()(std::byte* p) const;
+  struct Release {
+    Memory* memory;
+    void operator()(std::byte* p) const { memory->release(p); }
   };
   struct Block {
-    std::unique_ptr<std::byte, AlignedFree> data;
+    std::unique_ptr<std::byte, Release> data;
     std::size_t size;
   };
+  void add_block(std::size_t size);
+  Memory& memory_;
   std::vector<Block> blocks_;
   std::size_t block_ = 0;  // the block being filled
   std::size_t used_ = 0;   // bytes used of it

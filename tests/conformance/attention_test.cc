@@ -1,14 +1,14 @@
-// CpuOps against ReferenceOps on the ops that read and write the paged cache: ragged sequences,
-// shuffled pages, page sizes that do not divide the lengths.
+// A backend (support/backend.h) against ReferenceOps on the ops that read and write the paged
+// cache: ragged sequences, shuffled pages, page sizes that do not divide the lengths.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
 #include <numeric>
 
-#include "backend/cpu/cpu_ops.h"
 #include "engine/kv_cache.h"
 #include "ops/reference/reference_ops.h"
+#include "support/backend.h"
 #include "support/cached_step.h"
 
 namespace fathom::test {
@@ -16,7 +16,7 @@ namespace {
 
 TEST(AttentionTest, GroupedQueries) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(7);
   for_each_target([&] {
     for (const auto& batch : kBatches) {
@@ -29,15 +29,15 @@ TEST(AttentionTest, GroupedQueries) {
           q.fill(rng);
           k.fill(rng);
           v.fill(rng);
-          cpu.kv_append({std::array{k.view(), v.view()}, f.kv, f.sequences});
+          backend.kv_append({std::array{k.view(), v.view()}, f.kv, f.sequences});
           AttentionArgs args{q.view(), f.kv, f.sequences, heads,
                              kv_heads, dim,  0.3f,        expected.view()};
           reference.attention(args);
           args.out = actual.view();
-          cpu.attention(args);
+          backend.attention(args);
           expect_close(actual.view(), expected.view(), 1e-5, "attention");
           args.out = q.view();  // in place, as ops.h allows
-          cpu.attention(args);
+          backend.attention(args);
           expect_close(q.view(), expected.view(), 1e-5, "attention in place");
         }
       }
@@ -47,7 +47,7 @@ TEST(AttentionTest, GroupedQueries) {
 
 TEST(AttentionTest, Latent) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(8);
   const int64_t heads = 3, nope = 20, rope = 8, v_dim = 12, rank = 150;
   for_each_target([&] {
@@ -60,7 +60,7 @@ TEST(AttentionTest, Latent) {
         Matrix expected(f.rows, heads * v_dim), actual(f.rows, heads * v_dim, 2);
         q.fill(rng, 0.2f);
         row.fill(rng);
-        cpu.kv_append({std::span(&row.view(), 1), f.kv, f.sequences});
+        backend.kv_append({std::span(&row.view(), 1), f.kv, f.sequences});
         MlaAttentionArgs args{.q = q.view(),
                               .kv_b = kv_b,
                               .kv = f.kv,
@@ -74,7 +74,7 @@ TEST(AttentionTest, Latent) {
                               .out = expected.view()};
         reference.mla_attention(args);
         args.out = actual.view();
-        cpu.mla_attention(args);
+        backend.mla_attention(args);
         expect_close(actual.view(), expected.view(), 1e-4, std::string(dtype_name(dtype)));
 
         // The same weights apart, the keys' half transposed.
@@ -99,7 +99,7 @@ TEST(AttentionTest, Latent) {
         args.k_b = k_b;
         args.v_b = v_b;
         args.out = actual.view();
-        cpu.mla_attention(args);
+        backend.mla_attention(args);
         expect_close(actual.view(), expected.view(), 1e-4, "apart");
       }
     }
@@ -109,7 +109,7 @@ TEST(AttentionTest, Latent) {
 // The cache's other types against a float32 cache: what they lose by rounding and no more. Pages of
 // 64 and even widths take the way of many queries at once where the machine has it.
 TEST(AttentionTest, CacheTypes) {
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(10);
   const int64_t heads = 6, kv_heads = 2, dim = 64;
   for (const auto& [type, tolerance] : {std::pair{DType::kF16, 2e-3}, std::pair{DType::kBF16, 2e-2},
@@ -135,12 +135,12 @@ TEST(AttentionTest, CacheTypes) {
       v.fill(rng);
       AttentionArgs args{q.view(), exact.kv, exact.sequences, heads,
                          kv_heads, dim,      0.125f,          expected.view()};
-      cpu.kv_append({std::array{k.view(), v.view()}, exact.kv, exact.sequences});
-      cpu.attention(args);
-      cpu.kv_append({std::array{k.view(), v.view()}, kv, exact.sequences});
+      backend.kv_append({std::array{k.view(), v.view()}, exact.kv, exact.sequences});
+      backend.attention(args);
+      backend.kv_append({std::array{k.view(), v.view()}, kv, exact.sequences});
       args.kv = kv;
       args.out = actual.view();
-      cpu.attention(args);
+      backend.attention(args);
       expect_close(actual.view(), expected.view(), tolerance, std::string(dtype_name(type)));
     }
   }
@@ -149,8 +149,8 @@ TEST(AttentionTest, CacheTypes) {
 TEST(AttentionTest, AppendWritesExactlyItsRows) {
   std::mt19937 rng(9);
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
-  for (Ops* ops : {static_cast<Ops*>(&reference), static_cast<Ops*>(&cpu)}) {
+  OpBackend backend({.threads = 2});
+  for (Ops* ops : {static_cast<Ops*>(&reference), static_cast<Ops*>(&backend)}) {
     CachedStep f(rng, 5, 16, {{15, 3}, {0, 40}});
     Matrix a(f.rows, 2), b(f.rows, 3, 1);
     a.fill(rng);

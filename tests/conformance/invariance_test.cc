@@ -5,8 +5,8 @@
 #include <cstring>
 #include <numeric>
 
-#include "backend/cpu/cpu_ops.h"
 #include "engine/engine.h"
+#include "support/backend.h"
 #include "support/golden.h"
 
 namespace fathom::test {
@@ -41,11 +41,12 @@ std::vector<std::vector<float>> batched_last_logits(
     PositionClass position_class, DType kv_type) {
   int64_t total = 0;
   for (const auto& p : prompts) total += static_cast<int64_t>(p.size()) + 4 * kDefaultPageTokens;
-  KvCache cache = *KvCache::create(model.kv_layers(),
-                                   {.capacity_tokens = total,
-                                    .type = kv_type,
-                                    .window_tokens = model.window_tokens(),
-                                    .window_sequences = static_cast<int64_t>(prompts.size())});
+  KvCache cache =
+      *KvCache::create(model.kv_layers(), {.capacity_tokens = total,
+                                           .type = kv_type,
+                                           .window_tokens = model.window_tokens(),
+                                           .window_sequences = static_cast<int64_t>(prompts.size()),
+                                           .memory = &ops.memory()});
   std::vector<PageTables> tables(prompts.size());
   StepBuilder builder;
   std::vector<int32_t> rows;
@@ -54,13 +55,14 @@ std::vector<std::vector<float>> batched_last_logits(
     builder.add(prompts[i], 0, position_class, tables[i]);
     rows.push_back(static_cast<int32_t>(builder.rows() - 1));
   }
-  Workspace workspace;
+  Workspace workspace(ops.memory()), host;
   const ModelContext context{ops, workspace};
   const TensorView hidden = model.forward(context, builder.step(cache)).hidden;
   const TensorView picked = workspace.f32(static_cast<int64_t>(rows.size()), hidden.cols);
-  const TensorView logits = workspace.f32(picked.rows, model.info().vocab_size);
+  TensorView logits = workspace.f32(picked.rows, model.info().vocab_size);
   ops.gather_rows({.x = hidden, .rows = rows, .out = picked});
   model.logits(context, picked, logits);
+  logits = ops.on_host(logits, host);
   std::vector<std::vector<float>> out;
   for (int64_t i = 0; i < logits.rows; ++i)
     out.emplace_back(logits.f32(i), logits.f32(i) + logits.cols);
@@ -106,7 +108,9 @@ TEST_P(InvarianceTest, ChunksAndThreads) {
   const DType kv_type = kv(*open.model);
   const auto prompt = long_prompts(dir()).back();
   ASSERT_GT(prompt.size(), 20u);
-  CpuOps two({.threads = 2, .compute = compute()}), one({.threads = 1, .compute = compute()});
+  const auto backend = make_backend({.threads = 2, .compute = compute()});
+  const auto alone = make_backend({.threads = 1, .compute = compute()});
+  Ops &two = *backend, &one = *alone;
   const auto whole = all_logits(*open.model, two, prompt, {.chunk = 1 << 20, .kv_type = kv_type});
   for (const int64_t chunk : {1, 7, 64}) {
     expect_same_bytes(all_logits(*open.model, two, prompt, {.chunk = chunk, .kv_type = kv_type}),
@@ -128,7 +132,9 @@ TEST_P(InvarianceTest, GeneratedPositionsReplayedManyAtOnce) {
   const OpenModel open = open_it();
   const DType kv_type = kv(*open.model);
   const auto prompt = long_prompts(dir()).back();
-  CpuOps two({.threads = 2, .compute = compute()}), one({.threads = 1, .compute = compute()});
+  const auto backend = make_backend({.threads = 2, .compute = compute()});
+  const auto alone = make_backend({.threads = 1, .compute = compute()});
+  Ops &two = *backend, &one = *alone;
   const int64_t border = 10;
   const auto stepwise = all_logits(*open.model, two, prompt,
                                    {.chunk = 1, .kv_type = kv_type, .generated_from = border});
@@ -149,7 +155,8 @@ TEST_P(InvarianceTest, Batches) {
     prompts.push_back(std::move(p));
   }
   prompts.resize(8);
-  CpuOps ops({.threads = 2, .compute = compute()});
+  const auto backend = make_backend({.threads = 2, .compute = compute()});
+  Ops& ops = *backend;
   for (const PositionClass c : {PositionClass::kPrompt, PositionClass::kGenerated}) {
     const auto together = batched_last_logits(*open.model, ops, prompts, c, kv_type);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
@@ -165,7 +172,8 @@ TEST_P(InvarianceTest, InterruptedAnswersGoOnWithTheSameTokens) {
   const OpenModel open = open_it();
   const DType kv_type = kv(*open.model);
   const auto prompts = long_prompts(dir());
-  CpuOps ops({.threads = 2, .compute = compute()});
+  const auto backend = make_backend({.threads = 2, .compute = compute()});
+  Ops& ops = *backend;
   const int64_t count = 24;
   const auto request = [&](std::size_t i, std::vector<int32_t> emitted) {
     return Request{.prompt = prompts[i],

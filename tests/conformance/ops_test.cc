@@ -1,5 +1,5 @@
-// CpuOps against ReferenceOps on every op, weight format and instruction set, with odd and empty
-// shapes.
+// A backend (support/backend.h) against ReferenceOps on every op, weight format and instruction
+// set, with odd and empty shapes.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -7,8 +7,8 @@
 #include <numeric>
 #include <string>
 
-#include "backend/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
+#include "support/backend.h"
 #include "support/random_data.h"
 
 namespace fathom::test {
@@ -30,8 +30,8 @@ class OpsTest : public testing::Test {
  protected:
   ReferenceOps reference_;
   // Inputs in float32, whatever the weights: block_dot_test has the int8 ones.
-  CpuOps cpu_{{.threads = 2, .compute = ComputeType::kF32}};
-  CpuOps auto_{{.threads = 2}};
+  OpBackend backend_{{.threads = 2, .compute = ComputeType::kF32}};
+  OpBackend auto_{{.threads = 2}};
   std::mt19937 rng_{42};
 };
 
@@ -52,7 +52,7 @@ TEST_F(OpsTest, Linear) {
             x.fill(rng_);
             const WeightView b = n % 2 == 0 ? WeightView{} : bias.view();
             reference_.linear({x.view(), w, b, expected.view()});
-            cpu_.linear({x.view(), w, b, actual.view()});
+            backend_.linear({x.view(), w, b, actual.view()});
             const double summand = f.block > 0 ? 0.02 : 1.0;
             expect_close(actual.view(), expected.view(), kTolerance, shape(m, k, n, f),
                          summand * std::sqrt(static_cast<double>(k)));
@@ -74,7 +74,7 @@ TEST_F(OpsTest, LinearOfFp4) {
           Matrix x(m, k, 3), expected(m, n), actual(m, n, 1);
           x.fill(rng_);
           reference_.linear({x.view(), rows, {}, expected.view()});
-          for (CpuOps* ops : {&cpu_, &auto_}) {  // auto's int8 are as exact as float32
+          for (OpBackend* ops : {&backend_, &auto_}) {  // auto's int8 are as exact as float32
             ops->linear({x.view(), rows, {}, actual.view()});
             expect_close(actual.view(), expected.view(), kTolerance,
                          shape(m, k, n, {DType::kF4E2M1, 32}),
@@ -94,7 +94,7 @@ TEST_F(OpsTest, LinearOfFp4) {
   std::vector<int32_t> ids(256);
   std::iota(ids.begin(), ids.end(), 0);
   reference_.embed({view, ids, expected.view()});
-  cpu_.embed({view, ids, actual.view()});
+  backend_.embed({view, ids, actual.view()});
   for (int64_t r = 0; r < 256; ++r) {
     for (int64_t c = 0; c < 32; ++c) {
       const float e = expected.view().f32(r)[c], a = actual.view().f32(r)[c];
@@ -116,9 +116,9 @@ TEST_F(OpsTest, LinearOfFp8GivesARowTheSameBitsAmongOthersAndKeepsNan) {
       // Behind the check of const: the test's own memory.
       auto* bytes = const_cast<std::byte*>(w.view().data);
       if (nan) bytes[20 * k + 200] = std::byte{0xFF};
-      cpu_.linear({x.view(), w.view(), {}, together.view()});
+      backend_.linear({x.view(), w.view(), {}, together.view()});
       for (int64_t i = 0; i < m; ++i) {
-        cpu_.linear({x.view().row_range(i, 1), w.view(), {}, alone.view()});
+        backend_.linear({x.view().row_range(i, 1), w.view(), {}, alone.view()});
         for (int64_t j = 0; j < n; ++j) {
           const float a = alone.view().f32(0)[j], t = together.view().f32(i)[j];
           if (nan && j == 20) {
@@ -142,7 +142,7 @@ TEST_F(OpsTest, LinearOfARowRangeUsesItsScales) {
   const WeightView part = w.view().row_range(100, 131);
   reference_.linear({x.view(), part, {}, expected.view()});
   for_each_target([&] {
-    cpu_.linear({x.view(), part, {}, actual.view()});
+    backend_.linear({x.view(), part, {}, actual.view()});
     expect_close(actual.view(), expected.view(), kTolerance, "rows 100..230");
   });
 }
@@ -161,7 +161,7 @@ TEST_F(OpsTest, LinearsAreIndependent) {
                            LinearArgs{y.view(), c, {}, out[2].view()}});
   };
   run(reference_, expected);
-  run(cpu_, actual);
+  run(backend_, actual);
   for (std::size_t i = 0; i < 3; ++i)
     expect_close(actual[i].view(), expected[i].view(), kTolerance, "product " + std::to_string(i));
 }
@@ -173,7 +173,7 @@ TEST_F(OpsTest, Embed) {
       const std::array<int32_t, 4> ids = {49, 0, 7, 7};
       Matrix expected(4, 139), actual(4, 139, 2);
       reference_.embed({table, ids, expected.view()});
-      cpu_.embed({table, ids, actual.view()});
+      backend_.embed({table, ids, actual.view()});
       expect_close(actual.view(), expected.view(), 0, shape(4, 139, 50, f));
     }
   });
@@ -193,7 +193,7 @@ TEST_F(OpsTest, EveryShortFloatCodeDecodes) {
       Matrix expected(1, cols), actual(1, cols);
       for (int32_t r = 0; r < rows; ++r) {
         reference_.embed({table, std::span(&r, 1), expected.view()});
-        cpu_.embed({table, std::span(&r, 1), actual.view()});
+        backend_.embed({table, std::span(&r, 1), actual.view()});
         for (int64_t c = 0; c < cols; ++c) {
           const float e = expected.view().f32(0)[c], a = actual.view().f32(0)[c];
           if (std::isnan(e) && std::isnan(a)) continue;
@@ -217,7 +217,7 @@ TEST_F(OpsTest, MlpOfHugeInputs) {
       Matrix x(1, 1), expected(1, 1), actual(1, 1);
       x.view().f32(0)[0] = v;
       reference_.mlp({x.view(), {.gate = w, .up = w, .down = w}, expected.view()});
-      cpu_.mlp({x.view(), {.gate = w, .up = w, .down = w}, actual.view()});
+      backend_.mlp({x.view(), {.gate = w, .up = w, .down = w}, actual.view()});
       expect_close(actual.view(), expected.view(), 1e-6, std::to_string(v));
       EXPECT_FALSE(std::isnan(actual.view().f32(0)[0])) << v;
     }
@@ -234,17 +234,17 @@ TEST_F(OpsTest, Norms) {
         delta.fill(rng_);
         for (const WeightView& weight : {w.view(), WeightView{}}) {
           reference_.rms_norm({x.view(), weight, 1e-6f, expected.view()});
-          cpu_.rms_norm({x.view(), weight, 1e-6f, actual.view()});
+          backend_.rms_norm({x.view(), weight, 1e-6f, actual.view()});
           expect_close(actual.view(), expected.view(), kTolerance, "rms_norm");
         }
         const Weight bias(rng_, DType::kF32, 1, cols);
         reference_.layer_norm({x.view(), w, bias, 1e-6f, expected.view()});
-        cpu_.layer_norm({x.view(), w, bias, 1e-6f, actual.view()});
+        backend_.layer_norm({x.view(), w, bias, 1e-6f, actual.view()});
         expect_close(actual.view(), expected.view(), kTolerance, "layer_norm");
         Matrix x2(rows, cols);
         x2.copy(x);
         reference_.add_rms_norm({x.view(), delta.view(), w, 1e-5f, expected.view()});
-        cpu_.add_rms_norm({x2.view(), delta.view(), w, 1e-5f, actual.view()});
+        backend_.add_rms_norm({x2.view(), delta.view(), w, 1e-5f, actual.view()});
         expect_close(actual.view(), expected.view(), kTolerance, "add_rms_norm");
         expect_close(x2.view(), x.view(), 0, "add_rms_norm's sum");
       }
@@ -267,13 +267,13 @@ TEST_F(OpsTest, Rope) {
         expected.fill(rng_);
         actual.copy(expected);
         reference_.rope_angles({positions, frequencies, 1.25, expected_angles.view()});
-        cpu_.rope_angles({positions, frequencies, 1.25, angles.view()});
+        backend_.rope_angles({positions, frequencies, 1.25, angles.view()});
         expect_close(angles.view(), expected_angles.view(), 0, "angles");
         reference_.rope({expected.view(), angles.view(), heads, 5, layout});
-        cpu_.rope({actual.view(), angles.view(), heads, 5, layout});
+        backend_.rope({actual.view(), angles.view(), heads, 5, layout});
         expect_close(actual.view(), expected.view(), kTolerance, "rope");
         RopeArgs back{actual.view(), angles.view(), heads, 5, layout, true};
-        cpu_.rope(back);
+        backend_.rope(back);
         back.x = expected.view();
         reference_.rope(back);
         expect_close(actual.view(), expected.view(), kTolerance, "rope back");
@@ -287,10 +287,10 @@ TEST_F(OpsTest, GatherAndAdd) {
   x.fill(rng_);
   const std::array<int32_t, 3> rows = {4, 0, 4};
   reference_.gather_rows({x.view(), rows, expected.view()});
-  cpu_.gather_rows({x.view(), rows, actual.view()});
+  backend_.gather_rows({x.view(), rows, actual.view()});
   expect_close(actual.view(), expected.view(), 0, "gather_rows");
   reference_.add({expected.view(), x.view().row_range(1, 3)});
-  cpu_.add({actual.view(), x.view().row_range(1, 3)});
+  backend_.add({actual.view(), x.view().row_range(1, 3)});
   expect_close(actual.view(), expected.view(), 0, "add");
 }
 
@@ -324,7 +324,7 @@ TEST_F(OpsTest, Mlp) {
           Matrix x(rows, 72, 1), expected(rows, 72), actual(rows, 72, 1);
           x.fill(rng_, 0.2f);
           reference_.mlp({x.view(), e.weights(bias), expected.view()});
-          cpu_.mlp({x.view(), e.weights(bias), actual.view()});
+          backend_.mlp({x.view(), e.weights(bias), actual.view()});
           expect_close(actual.view(), expected.view(), 1e-4, shape(rows, 72, 150, f));
         }
       }
@@ -366,7 +366,7 @@ TEST_F(OpsTest, Route) {
           reference_.route(args);
           args.ids = view(ids);
           args.weights = actual_w.view();
-          cpu_.route(args);
+          backend_.route(args);
           EXPECT_EQ(ids, expected_ids) << "ties " << ties;
           expect_close(actual_w.view(), expected_w.view(), 1e-6, "route weights");
         }
@@ -400,7 +400,7 @@ TEST_F(OpsTest, RouteByToken) {
   EXPECT_NEAR(expected.view().f32(0)[1], 1.5f * score(0, 1) / (score(0, 4) + score(0, 1)), 1e-5);
   std::fill(ids.begin(), ids.end(), -1);
   args.weights = actual.view();
-  cpu_.route(args);
+  backend_.route(args);
   EXPECT_EQ(ids, expected_ids);
   expect_close(actual.view(), expected.view(), 1e-6, "weights");
 }
@@ -441,7 +441,7 @@ TEST_F(OpsTest, Moe) {
           args.limit = tokens == 6 ? 0.5f : args.limit;
           reference_.moe(args);
           args.out = actual.view();
-          cpu_.moe(args);
+          backend_.moe(args);
           expect_close(actual.view(), expected.view(), 1e-4, shape(tokens, hidden, inner, f));
         }
       }

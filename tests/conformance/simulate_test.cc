@@ -1,5 +1,6 @@
 // Values rounded to what a short type would hold: the formats against values worked out by hand,
-// CpuOps against ReferenceOps, and models that round their caches for chunks, threads and replay.
+// A backend (support/backend.h) against ReferenceOps, and models that round their caches for
+// chunks, threads and replay.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,8 +10,8 @@
 #include <set>
 #include <string>
 
-#include "backend/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
+#include "support/backend.h"
 #include "support/cached_step.h"
 #include "support/golden.h"
 
@@ -36,12 +37,12 @@ class SimulateTest : public testing::Test {
       return TensorView{reinterpret_cast<std::byte*>(v.data()), DType::kF32, 1, n, n};
     };
     reference_.simulate({view(row), simulation});
-    cpu_.simulate({view(other), simulation});
+    backend_.simulate({view(other), simulation});
     EXPECT_THAT(other, ElementsAreArray(row));
     return row;
   }
   ReferenceOps reference_;
-  CpuOps cpu_{{.threads = 2}};
+  OpBackend backend_{{.threads = 2}};
 };
 
 TEST_F(SimulateTest, EveryFp4ValueStays) {
@@ -141,7 +142,7 @@ TEST_F(SimulateTest, HadamardTwiceIsNothing) {
     EXPECT_NEAR(after, before, 1e-5 * before);
     std::vector<float> twice = once;
     const auto count = static_cast<int64_t>(n);
-    cpu_.simulate(
+    backend_.simulate(
         {{reinterpret_cast<std::byte*>(twice.data()), DType::kF32, 1, count, count}, kHadamard});
     for (std::size_t i = 0; i < n; ++i) EXPECT_NEAR(twice[i], row[i], 1e-3) << i;
   }
@@ -159,7 +160,7 @@ TEST_F(SimulateTest, CpuIsTheReferenceOnRandomRows) {
             actual.copy(expected);
             const Simulation simulation{.type = type, .block = block};
             reference_.simulate({expected.view(), simulation});
-            cpu_.simulate({actual.view(), simulation});
+            backend_.simulate({actual.view(), simulation});
             expect_close(actual.view(), expected.view(), 0, "rounded", 0);
             if (HasFailure()) return;
           }
@@ -194,7 +195,7 @@ TEST_F(SimulateTest, CompressedRows) {
                     .norm = norm,
                     .eps = 1e-6f,
                     .inverse_frequencies = frequencies};
-  for (Ops* ops : {static_cast<Ops*>(&reference_), static_cast<Ops*>(&cpu_)}) {
+  for (Ops* ops : {static_cast<Ops*>(&reference_), static_cast<Ops*>(&backend_)}) {
     const auto entries = [&](const Simulation& simulation, int64_t simulated) {
       args.simulation = simulation;
       args.simulated = simulated;
@@ -232,11 +233,13 @@ class SimulatedModelTest : public testing::TestWithParam<const char*> {
 
 TEST_P(SimulatedModelTest, LogitsDependOnTheTokensAlone) {
   const OpenModel open = open_model(dir(), {}, {.simulate_quantised_cache = true});
-  CpuOps two({.threads = 2}), one({.threads = 1});
+  const auto backend = make_backend({.threads = 2, .compute = kExactCompute});
+  const auto alone = make_backend({.threads = 1, .compute = kExactCompute});
+  Ops &two = *backend, &one = *alone;
   const auto ids = prompt();
   ASSERT_GT(ids.size(), 64u);
   for (const DType kv : {DType::kF32, DType::kBF16}) {
-    const auto logits = [&](CpuOps& ops, int64_t chunk, int64_t generated_from, bool mtp = false) {
+    const auto logits = [&](Ops& ops, int64_t chunk, int64_t generated_from, bool mtp = false) {
       const ScoreOptions options{.chunk = chunk, .kv_type = kv, .generated_from = generated_from};
       return all_logits(*open.model, ops, ids, options, mtp);
     };
@@ -254,11 +257,11 @@ TEST_P(SimulatedModelTest, BothBackendsComputeTheSame) {
   const OpenModel open = open_model(dir(), {}, {.simulate_quantised_cache = true});
   const OpenModel plain = open_model(dir());
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  const auto backend = make_backend({.threads = 2, .compute = kExactCompute});
   const auto ids = prompt();
-  const auto a = all_logits(*open.model, cpu, ids, {});
+  const auto a = all_logits(*open.model, *backend, ids, {});
   const auto b = all_logits(*open.model, reference, ids, {});
-  const auto without = all_logits(*plain.model, cpu, ids, {});
+  const auto without = all_logits(*plain.model, *backend, ids, {});
   ASSERT_EQ(a.size(), b.size());
   // Sums in another order make a value fall to the other side of a tie now and then; what the
   // rounding itself changes is far more.
@@ -301,12 +304,12 @@ class RecordingOps : public OpsDecorator {
 
 // With a power of two as its scale, FP8 hardly ever shows in logits what its blocks are.
 TEST(SimulatedModel, FormatsAreThoseOfDeepSeeksCode) {
-  CpuOps cpu({.threads = 2});
+  const auto backend = make_backend({.threads = 2, .compute = kExactCompute});
   const std::vector<int32_t> ids(20, 5);
   const auto seen = [&](const std::string& name, bool simulate) {
     const OpenModel open =
         open_model(data_dir() + "/" + name, {}, {.simulate_quantised_cache = simulate});
-    RecordingOps ops(cpu);
+    RecordingOps ops(*backend);
     all_logits(*open.model, ops, ids, {});
     return ops.seen;
   };

@@ -1,10 +1,11 @@
-// CpuOps against ReferenceOps on selection, compressed rows and the residual streams.
+// A backend (support/backend.h) against ReferenceOps on selection, compressed rows and the residual
+// streams.
 #include <gtest/gtest.h>
 
 #include <numeric>
 
-#include "backend/cpu/cpu_ops.h"
 #include "ops/reference/reference_ops.h"
+#include "support/backend.h"
 #include "support/cached_step.h"
 
 namespace fathom::test {
@@ -57,7 +58,7 @@ struct Ids {
 
 TEST(SparseTest, SelectsTheBestRows) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(3);
   for_each_target([&] {
     for (const int64_t tokens_per_row : {1, 4}) {
@@ -83,7 +84,7 @@ TEST(SparseTest, SelectsTheBestRows) {
                                 .out = expected.view};
             reference.select_rows(args);
             args.out = actual.view;
-            cpu.select_rows(args);
+            backend.select_rows(args);
             // Sums in another order may swap two rows of nearly the same score; random ones are
             // far enough apart.
             EXPECT_EQ(actual.values, expected.values) << heads << " " << ties;
@@ -96,7 +97,7 @@ TEST(SparseTest, SelectsTheBestRows) {
 
 TEST(SparseTest, CompressesWholeWindows) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(4);
   const std::vector<double> frequencies = {1.0, 0.1, 0.003};
   for_each_target([&] {
@@ -132,7 +133,7 @@ TEST(SparseTest, CompressesWholeWindows) {
         for (const SequenceRows& s : step.sequences)  // undone, so that it is computed again
           for (int64_t r = s.start_position / rate; r < (s.start_position + s.num_rows) / rate; ++r)
             std::fill_n(reinterpret_cast<float*>(args.out.row(s, r)), entry, 99.0f);
-        cpu.compress(args);
+        backend.compress(args);
         const std::vector<float> actual = entries();
         ASSERT_EQ(actual.size(), expected.size());
         std::size_t changed = 0;
@@ -151,7 +152,7 @@ TEST(SparseTest, CompressesWholeWindows) {
 
 TEST(SparseTest, SharedKeysWithSinks) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(5);
   const int64_t dim = 32;
   for_each_target([&] {
@@ -176,7 +177,7 @@ TEST(SparseTest, SharedKeysWithSinks) {
           args.out = expected.view();
           reference.shared_kv_attention(args);
           args.out = actual.view();
-          cpu.shared_kv_attention(args);
+          backend.shared_kv_attention(args);
           expect_close(actual.view(), expected.view(), 1e-4, what);
         };
         compare("window");
@@ -204,7 +205,7 @@ TEST(SparseTest, SharedKeysWithSinks) {
 // Tokens that see few positions attend to all, others in the same step to their selection.
 TEST(SparseTest, LatentAttentionOnSelectedPositions) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(6);
   const int64_t heads = 3, nope = 20, rope = 8, v_dim = 12, rank = 150;
   const Weight kv_b(rng, DType::kF32, heads * (nope + v_dim), rank);
@@ -238,7 +239,7 @@ TEST(SparseTest, LatentAttentionOnSelectedPositions) {
                             .out = expected.view()};
       reference.mla_attention(args);
       args.out = actual.view();
-      cpu.mla_attention(args);
+      backend.mla_attention(args);
       expect_close(actual.view(), expected.view(), 1e-4, "selected");
     }
   });
@@ -246,7 +247,7 @@ TEST(SparseTest, LatentAttentionOnSelectedPositions) {
 
 TEST(SparseTest, Streams) {
   ReferenceOps reference;
-  CpuOps cpu({.threads = 2});
+  OpBackend backend({.threads = 2});
   std::mt19937 rng(7);
   for_each_target([&] {
     for (const int64_t n : {1, 2, 4}) {
@@ -271,7 +272,7 @@ TEST(SparseTest, Streams) {
         args.pre = pre2.view();
         args.post = post2.view();
         args.mix = mix2.view();
-        cpu.stream_weights(args);
+        backend.stream_weights(args);
         expect_close(pre2.view(), pre.view(), 1e-6, "pre");
         expect_close(post2.view(), post.view(), 1e-6, "post");
         expect_close(mix2.view(), mix.view(), 1e-6, "mix");
@@ -287,14 +288,14 @@ TEST(SparseTest, Streams) {
           }
         }
         reference.read_streams({streams.view(), pre.view(), x.view()});
-        cpu.read_streams({streams.view(), pre.view(), x2.view()});
+        backend.read_streams({streams.view(), pre.view(), x2.view()});
         expect_close(x2.view(), x.view(), 1e-6, "read");
         copy.copy(streams);
         reference.write_streams({streams.view(), post.view(), mix.view(), x.view()});
-        cpu.write_streams({copy.view(), post.view(), mix.view(), x.view()});
+        backend.write_streams({copy.view(), post.view(), mix.view(), x.view()});
         expect_close(copy.view(), streams.view(), 1e-6, "write");
         reference.copy_to_streams({x.view(), streams.view()});
-        cpu.copy_to_streams({x.view(), copy.view()});
+        backend.copy_to_streams({x.view(), copy.view()});
         expect_close(copy.view(), streams.view(), 0, "copy");
       }
     }

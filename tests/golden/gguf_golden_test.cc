@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "backend/cpu/cpu_ops.h"
 #include "io/gguf_files.h"
 #include "io/test_support.h"
+#include "support/backend.h"
 #include "support/golden.h"
 
 namespace fathom::test {
@@ -63,7 +63,8 @@ TEST_P(GgufGolden, SameLogitsAsTheDirectory) {
   EXPECT_EQ(a.mtp_layers, b.mtp_layers);
   EXPECT_EQ(a.max_context_tokens, b.max_context_tokens);
   EXPECT_EQ(gguf.files.name, GetParam().model);
-  CpuOps ops({.threads = 2});
+  const auto backend = make_backend({.threads = 2, .compute = kExactCompute});
+  Ops& ops = *backend;
   const Golden golden(directory());
   for (const char* prompt : {"p0.", "p1.", "p2.", "p3."}) {
     SCOPED_TRACE(prompt);

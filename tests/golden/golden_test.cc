@@ -5,9 +5,9 @@
 #include <cmath>
 #include <map>
 
-#include "backend/cpu/cpu_ops.h"
 #include "engine/engine.h"
 #include "ops/reference/reference_ops.h"
+#include "support/backend.h"
 #include "support/golden.h"
 
 namespace fathom::test {
@@ -48,7 +48,9 @@ class RecordingOps : public OpsDecorator {
   using OpsDecorator::OpsDecorator;
   void mark(std::string_view name, const TensorView& v) override {
     auto& out = marks[std::string(name)];
-    for (int64_t r = 0; r < v.rows; ++r) out.insert(out.end(), v.f32(r), v.f32(r) + v.cols);
+    Workspace host;
+    const TensorView x = on_host(v, host);
+    for (int64_t r = 0; r < x.rows; ++r) out.insert(out.end(), x.f32(r), x.f32(r) + x.cols);
   }
   std::map<std::string, std::vector<float>> marks;
 };
@@ -149,7 +151,8 @@ class GoldenTest : public testing::TestWithParam<std::string> {
 TEST_P(GoldenTest, LogitsAndLayers) {
   const OpenModel open = open_model(dir());
   const Golden golden(dir());
-  CpuOps ops({.threads = 2});
+  const auto backend = make_backend({.threads = 2, .compute = kExactCompute});
+  Ops& ops = *backend;
   const auto all = prompts(golden);
   ASSERT_GE(all.size(), 5u);
   for (const Prompt& p : all) {
@@ -161,7 +164,8 @@ TEST_P(GoldenTest, LogitsAndLayers) {
 TEST_P(GoldenTest, GreedyTokensForEveryChunk) {
   const OpenModel open = open_model(dir());
   const Golden golden(dir());
-  CpuOps ops({.threads = 2});
+  const auto backend = make_backend({.threads = 2, .compute = kExactCompute});
+  Ops& ops = *backend;
   for (const Prompt& p : prompts(golden)) {
     const std::vector<int32_t> expected = golden.ids(p.key + "greedy_ids");
     ASSERT_FALSE(expected.empty());

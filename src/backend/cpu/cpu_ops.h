@@ -13,17 +13,10 @@
 #include "backend/cpu/kernels/attend.h"
 #include "backend/cpu/kernels/block_dot.h"
 #include "base/thread_pool.h"
+#include "ops/compute_type.h"
 #include "ops/ops.h"
 
 namespace fathom {
-
-// In what precision the inputs of matrix products are taken. Sums and everything else are float32.
-enum class ComputeType : uint8_t {
-  kAuto,  // int8 for block-quantised weights, three int8 (23 bits) for FP4, float32 for others
-  kInt8,  // int8 for FP4 too
-  kF32,   // block-quantised weights and FP4 are decoded to float32
-  kBF16,  // inputs rounded to bfloat16; weights as with kF32
-};
 
 struct CpuOpsOptions {
   int threads = 0;              // 0 = default_thread_count()

@@ -1,0 +1,18 @@
+// In what precision a backend takes the inputs of matrix products.
+#pragma once
+
+#include <cstdint>
+
+namespace fathom {
+
+// Sums and everything else are float32. Of a GPU: its tensor cores take prompts in bfloat16 unless
+// kF32 is asked for.
+enum class ComputeType : uint8_t {
+  // int8 for block-quantised weights, float32 for others (FP4 on the CPU: three int8, 23 bits)
+  kAuto,
+  kInt8,  // int8 for FP4 too, on the CPU
+  kF32,   // block-quantised weights and FP4 are decoded to float32
+  kBF16,  // inputs rounded to bfloat16; weights as with kF32
+};
+
+}  // namespace fathom

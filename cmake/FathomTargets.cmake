@@ -6,7 +6,7 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 
 add_library(fathom_flags INTERFACE)
-target_compile_options(fathom_flags INTERFACE
+set(CXX_FLAGS
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
   # False alarms of GCC 12 on std::string (gcc.gnu.org/PR105329).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
@@ -14,6 +14,10 @@ target_compile_options(fathom_flags INTERFACE
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<BOOL:${CMAKE_UNITY_BUILD}>>:-Wno-subobject-linkage>
   # Reproducible arithmetic: a*b+c is fused only where the code says so.
   -ffp-contract=off)
+foreach(FLAG ${CXX_FLAGS})
+  target_compile_options(fathom_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${FLAG}>)
+endforeach()
+target_compile_options(fathom_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
 target_include_directories(fathom_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 if(FATHOM_SANITIZE)
   target_compile_options(fathom_flags INTERFACE

@@ -1,0 +1,131 @@
+// CudaOps: Ops on one NVIDIA GPU. Host code alone; the kernels are in kernels/.
+//
+// Operations are queued on one stream and done in order; read() waits for them. Weights come to
+// the device when they are first used (device_weights.h).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "backend/cuda/device.h"
+#include "backend/cuda/device_weights.h"
+#include "backend/cuda/matmul.h"
+#include "backend/cuda/step_uploads.h"
+#include "ops/compute_type.h"
+#include "ops/ops.h"
+
+namespace fathom {
+
+struct CudaOpsOptions {
+  int device = 0;
+  ComputeType compute = ComputeType::kAuto;
+};
+
+class CudaOps final : public Ops {
+ public:
+  static Result<std::unique_ptr<CudaOps>> create(const CudaOpsOptions& options);
+  ~CudaOps() override;
+
+  std::string_view description() const override { return description_; }
+  Memory& memory() const override { return cuda::device_memory(); }
+  Memory& read_memory() const override { return cuda::pinned_memory(); }
+  void read(const TensorView& from, const TensorView& to) override;
+  void begin_rows(const RowClasses& classes) override;
+  bool classes_agree() const override { return exact(); }
+
+  void embed(const EmbedArgs& args) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void layer_norm(const LayerNormArgs& args) override;
+  void add_rms_norm(const AddRmsNormArgs& args) override;
+  void add(const AddArgs& args) override;
+  void linear(const LinearArgs& args) override;
+  void linears(std::span<const LinearArgs> args) override;
+  void rope_angles(const RopeAnglesArgs& args) override;
+  void rope(const RopeArgs& args) override;
+  void kv_append(const KvAppendArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void mla_attention(const MlaAttentionArgs& args) override;
+  void select_rows(const SelectRowsArgs& args) override;
+  void simulate(const SimulateArgs& args) override;
+  void compress(const CompressArgs& args) override;
+  void shared_kv_attention(const SharedKvAttentionArgs& args) override;
+  void stream_weights(const StreamWeightsArgs& args) override;
+  void read_streams(const ReadStreamsArgs& args) override;
+  void write_streams(const WriteStreamsArgs& args) override;
+  void copy_to_streams(const CopyToStreamsArgs& args) override;
+  void mlp(const MlpArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void moe(const MoeArgs& args) override;
+  void gather_rows(const GatherRowsArgs& args) override;
+
+  cuda::DeviceWeights& weights() { return *weights_; }
+  const cuda::Device& device() const { return device_; }
+  int64_t free_bytes() const;  // of the device's memory, now
+
+ private:
+  CudaOps(cuda::Device device, ComputeType compute);
+  bool exact() const { return compute_ == ComputeType::kF32; }
+  struct Int8Rows {
+    const void* data = nullptr;  // of the float32 ones
+    int64_t rows = 0, cols = 0;
+    int8_t* q = nullptr;
+    float *scales = nullptr, *sums = nullptr;
+
+    void give_to(cuda::GemvArgs& a) const {
+      a.q = q;
+      a.q_scales = scales;
+      a.q_sums = sums;
+    }
+  };
+  // Copies of the rows that a norm wrote, which the products behind it take: of generated rows in
+  // int8, of prompt rows in bfloat16. Any other operation makes them void.
+  struct Copies {
+    const void* data = nullptr;  // of the norm's output
+    int64_t rows = 0, cols = 0, stride = 0;
+    const uint16_t* rounded = nullptr;
+    Int8Rows int8;
+  };
+  void norm(cuda::NormArgs args);
+  // x as kernels take it; for what an operation writes: copies of it are void from now on.
+  cuda::F32Rows written(const TensorView& x);
+  // Inputs in int8: the norm's copy, or a new one.
+  Int8Rows int8_inputs(const TensorView& x);
+  bool wants_int8(DType type) const;
+  // Whether gemv() takes the product of generated rows.
+  bool takes_gemv(const LinearArgs& args, const cuda::DeviceWeight& weight) const;
+  // Products for generated rows: those of the same inputs and type in one launch.
+  void generated_linears(std::span<const LinearArgs> args);
+  // The same for prompt rows: on the tensor cores, if the shape allows.
+  bool takes_prompts(const LinearArgs& args) const;
+  // inputs: x in bfloat16; rounded_out: where the result goes in bfloat16, or null.
+  void prompt_linear(const LinearArgs& args, const uint16_t* inputs,
+                     uint16_t* rounded_out = nullptr);
+  const uint16_t* rounded_inputs(const TensorView& x);
+  // out = the whole block for prompt rows, without leaving bfloat16 in between.
+  void prompt_mlp(const MlpArgs& args);
+  // Products of which the first rows, as many as given, are of prompts.
+  void products(std::span<const LinearArgs> args, int64_t prompts);
+  // hidden = silu(gate x) * (up x) for generated rows.
+  void gated(const MlpArgs& args, const TensorView& hidden);
+  // How many of the first of a tensor's rows are of prompts and computed as such.
+  int64_t prompt_rows(int64_t rows) const;
+  // Attention in parts that fit the scratch memory.
+  void attend(cuda::AttendArgs args);
+
+  RowClasses classes_;
+  cuda::Device device_;
+  ComputeType compute_;
+  std::string description_;
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<cuda::DeviceWeights> weights_;
+  std::unique_ptr<cuda::StepUploads> uploads_;
+  std::unique_ptr<cuda::Matmul> matmul_;
+  bool has_int8_ = false;  // some weight takes int8 inputs
+  Copies copies_;
+  Workspace scratch_, copies_memory_;
+};
+
+}  // namespace fathom

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "apps/compute.h"
 #include "backend/cpu/topology.h"
 #include "base/file.h"
 #include "base/limits.h"
@@ -111,6 +112,9 @@ int exit_code(const Error& error) {
 }
 
 void ComputeFlags::add_to(CLI::App& command) {
+  command.add_option("--device", device,
+                     "Where to compute: auto (an NVIDIA GPU if there is one and this build can use "
+                     "it), cpu, cuda, or cuda:N");
   command
       .add_option("-t,--threads", threads,
                   "Threads to compute with (default: one per physical core)")
@@ -144,7 +148,10 @@ DType ComputeFlags::kv_type(const Model& model) const {
   if (kv == "f16") return DType::kF16;
   if (kv == "bf16") return DType::kBF16;
   if (kv == "q8_0") return DType::kQ8_0;
-  return model.info().block_quantized ? DType::kBF16 : DType::kF32;
+  // The tensor cores of a GPU take keys and values as they stand in the cache.
+  const auto choice = choose_device(device);
+  const bool gpu = choice && choice->cuda && compute != "f32";
+  return model.info().block_quantized || gpu ? DType::kBF16 : DType::kF32;
 }
 
 Result<cpu::Placement> ComputeFlags::placement() const {
@@ -163,11 +170,15 @@ Result<CpuOpsOptions> ComputeFlags::options() const {
   CpuOpsOptions o;
   o.threads = place.threads;
   o.processors = std::move(place.processors);
-  o.compute = compute == "bf16"   ? ComputeType::kBF16
-              : compute == "f32"  ? ComputeType::kF32
-              : compute == "int8" ? ComputeType::kInt8
-                                  : ComputeType::kAuto;
+  o.compute = compute_type();
   return o;
+}
+
+ComputeType ComputeFlags::compute_type() const {
+  return compute == "bf16"   ? ComputeType::kBF16
+         : compute == "f32"  ? ComputeType::kF32
+         : compute == "int8" ? ComputeType::kInt8
+                             : ComputeType::kAuto;
 }
 
 Result<std::string> resolve_model(const std::string& model) {

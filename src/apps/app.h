@@ -50,9 +50,10 @@ Action add_worker(CLI::App& program, CLI::App*& command);
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
 
-// The flags of every command that computes: --threads, --numa, --compute, --kv,
+// The flags of every command that computes: --device, --threads, --numa, --compute, --kv,
 // --simulate-quantised-cache.
 struct ComputeFlags {
+  std::string device = "auto";
   int threads = 0;
   std::string numa = "off";
   std::string compute = "auto";
@@ -62,6 +63,7 @@ struct ComputeFlags {
   // Where --numa puts the threads on this machine.
   Result<cpu::Placement> placement() const;
   Result<CpuOpsOptions> options() const;
+  ComputeType compute_type() const;
   ModelOptions model_options() const {
     return {.simulate_quantised_cache = simulate_quantised_cache};
   }

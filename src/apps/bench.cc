@@ -8,6 +8,7 @@
 #include "apps/bench_machine.h"
 #include "apps/bench_report.h"
 #include "apps/bench_run.h"
+#include "apps/compute.h"
 #include "apps/synthetic_model.h"
 #include "base/limits.h"
 
@@ -23,20 +24,9 @@ struct Options {
   ComputeFlags compute;
 };
 
-// The model and the files it points into.
-struct BenchModel {
-  ModelFiles files;
-  std::unique_ptr<Model> model;
-};
-
-Result<BenchModel> open_model(const Options& o, ThreadPool& pool) {
-  BenchModel out;
-  if (o.synthetic.empty()) {
-    FATHOM_TRY(LoadedModel loaded, load(o.model, o.compute));
-    out.files = std::move(loaded.files);
-    out.model = std::move(loaded.model);
-    return out;
-  }
+Result<LoadedModel> open_model(const Options& o, ThreadPool& pool) {
+  if (o.synthetic.empty()) return load(o.model, o.compute);
+  LoadedModel out;
   FATHOM_TRY(out.files, make_synthetic_model(o.synthetic, pool));
   FATHOM_TRY(out.model, load_model(out.files, o.compute.model_options()));
   return out;
@@ -80,21 +70,23 @@ Status run(const Options& o) {
     return invalid_argument("bench: expected either MODEL or --synthetic SHAPE:TYPE");
   const std::vector<BenchCase> tests = cases(o);
   if (tests.empty()) return invalid_argument("bench: -p and -n are both 0, nothing to measure");
-  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
-  CpuOps ops(ops_options);
-  FATHOM_TRY(const auto machine, BenchMachine::create(ops.num_threads(), ops_options.processors));
+  FATHOM_TRY(const CpuOpsOptions threads, o.compute.options());
+  ThreadPool pool(threads.threads, threads.processors);
   const auto begin = std::chrono::steady_clock::now();
-  FATHOM_TRY(const BenchModel bench, open_model(o, machine->pool()));
+  FATHOM_TRY(const LoadedModel bench, open_model(o, pool));
+  FATHOM_TRY(const auto backend, make_ops(o.compute, bench));
+  Ops& ops = *backend;
   BenchReport report{
       .model = bench.files.name,
       .architecture = bench.files.model_type,
       .backend = std::string(ops.description()),
       .compute = o.compute.compute +
                  (o.compute.simulate_quantised_cache ? " (quantised cache simulated)" : ""),
-      .threads = ops.num_threads(),
+      .threads = pool.num_threads(),
       .chunk = o.chunk};
   report.load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  FATHOM_TRY(const auto machine, BenchMachine::create(pool, ops));
   describe_weights(*bench.files.weights, report);
   if (!o.json) {
     print_bench_machine(report, *machine);

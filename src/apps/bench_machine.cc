@@ -6,39 +6,68 @@
 #include <algorithm>
 #include <fstream>
 
+#ifdef FATHOM_WITH_CUDA
+#include "backend/cuda/cuda_ops.h"
+#include "backend/cuda/probes.h"
+#endif
+
 namespace fathom {
 
 double BenchMachine::Arithmetic::best() const {
   return samples.empty() ? 0 : *std::max_element(samples.begin(), samples.end());
 }
 
-Result<std::unique_ptr<BenchMachine>> BenchMachine::create(int threads,
-                                                           std::vector<int> processors) {
-  std::unique_ptr<BenchMachine> machine(new BenchMachine(threads, std::move(processors)));
-  FATHOM_TRY(machine->read_probe_, cpu::ReadProbe::create(machine->pool_));
-  for (const cpu::ArithmeticProbe& probe : cpu::arithmetic_probes())
-    machine->arithmetic_.push_back({.probe = probe, .samples = {}});
+Result<std::unique_ptr<BenchMachine>> BenchMachine::create(ThreadPool& pool, Ops& ops) {
+  std::unique_ptr<BenchMachine> machine(new BenchMachine());
+#ifdef FATHOM_WITH_CUDA
+  if (dynamic_cast<CudaOps*>(&ops) != nullptr) {
+    FATHOM_TRY(const std::shared_ptr<cuda::Probes> probes, cuda::Probes::create());
+    machine->read_all_ = machine->read_fastest_ = [probes] {
+      return std::vector<ReadSample>{{"copy on the device", probes->copy_bytes_per_second()}};
+    };
+    machine->read_buffer_bytes_ = probes->buffer_bytes();
+    machine->arithmetic_.push_back({.name = "bf16 matrix product",
+                                    .type = cpu::ProbeType::kBF16,
+                                    .measure = [probes] { return probes->matrix_operations(); },
+                                    .samples = {}});
+    machine->probe_all();
+    return machine;
+  }
+#else
+  (void)ops;
+#endif
+  FATHOM_TRY(const std::shared_ptr<cpu::ReadProbe> read, cpu::ReadProbe::create(pool));
+  machine->read_all_ = [read, &pool] { return read->measure_all(pool); };
+  machine->read_fastest_ = [read, &pool] { return read->measure_fastest(pool, 2); };
+  machine->read_buffer_bytes_ = read->bytes();
+  for (const cpu::ArithmeticProbe& probe : cpu::arithmetic_probes()) {
+    machine->arithmetic_.push_back(
+        {.name = std::string(probe.name),
+         .type = probe.type,
+         .measure = [probe, &pool] { return cpu::measure_arithmetic(probe, pool); },
+         .samples = {}});
+  }
   machine->probe_all();
   return machine;
 }
 
 void BenchMachine::probe_all() {
-  for (const auto& sample : read_probe_->measure_all(pool_)) reads_.push_back(sample);
-  for (Arithmetic& a : arithmetic_) a.samples.push_back(cpu::measure_arithmetic(a.probe, pool_));
+  for (const auto& sample : read_all_()) reads_.push_back(sample);
+  for (Arithmetic& a : arithmetic_) a.samples.push_back(a.measure());
 }
 
 void BenchMachine::probe_again() {
-  for (const auto& sample : read_probe_->measure_fastest(pool_, 2)) reads_.push_back(sample);
+  for (const auto& sample : read_fastest_()) reads_.push_back(sample);
   for (const cpu::ProbeType type :
        {cpu::ProbeType::kInt8, cpu::ProbeType::kBF16, cpu::ProbeType::kF32}) {
     const Arithmetic* best = best_arithmetic(type);
     for (Arithmetic& a : arithmetic_)
-      if (&a == best) a.samples.push_back(cpu::measure_arithmetic(a.probe, pool_));
+      if (&a == best) a.samples.push_back(a.measure());
   }
 }
 
-cpu::ReadProbe::Sample BenchMachine::best_read() const {
-  cpu::ReadProbe::Sample best;
+BenchMachine::ReadSample BenchMachine::best_read() const {
+  ReadSample best;
   for (const auto& sample : reads_)
     if (sample.bytes_per_second > best.bytes_per_second) best = sample;
   return best;
@@ -47,7 +76,7 @@ cpu::ReadProbe::Sample BenchMachine::best_read() const {
 const BenchMachine::Arithmetic* BenchMachine::best_arithmetic(cpu::ProbeType type) const {
   const Arithmetic* best = nullptr;
   for (const Arithmetic& a : arithmetic_)
-    if (a.probe.type == type && (best == nullptr || a.best() > best->best())) best = &a;
+    if (a.type == type && (best == nullptr || a.best() > best->best())) best = &a;
   return best;
 }
 

@@ -113,7 +113,7 @@ void print_bench_machine(const BenchReport& report, const BenchMachine& machine)
     const BenchMachine::Arithmetic* best = machine.best_arithmetic(type);
     if (best == nullptr) continue;
     fmt::print("{:<8} {:.1f} Gop/s ({})\n", cpu::probe_type_name(type), best->best() * 1e-9,
-               best->probe.name);
+               best->name);
   }
 }
 
@@ -135,8 +135,11 @@ void print_bench_result(const BenchResult& result, const BenchMachine&) {
 void print_bench_summary(const BenchReport& report, const BenchMachine& machine) {
   const double read = machine.best_read().bytes_per_second;
   const double int8 = best_operations(machine, cpu::ProbeType::kInt8);
-  const double peak = int8 > 0 ? int8 : best_operations(machine, cpu::ProbeType::kF32);
-  const char* peak_name = int8 > 0 ? "int8" : "f32";
+  const double f32 = best_operations(machine, cpu::ProbeType::kF32);
+  const double peak = int8 > 0  ? int8
+                      : f32 > 0 ? f32
+                                : best_operations(machine, cpu::ProbeType::kBF16);
+  const char* peak_name = int8 > 0 ? "int8" : f32 > 0 ? "f32" : "bf16";
   fmt::print("\nbest read {:.2f} GB/s ({}), best {} {:.1f} Gop/s over the whole run\n", read * 1e-9,
              machine.best_read().pattern, peak_name, peak * 1e-9);
   fmt::print("{:<24} {:>12} {:>10} {:>9} {:>8} {:>8} {:>12} {:>9} {:>8}\n", "", "weights/step",
@@ -185,8 +188,8 @@ std::string bench_json(const BenchReport& report, const BenchMachine& machine) {
   for (const auto& s : machine.read_samples())
     j["read"]["samples"][s.pattern].push_back(s.bytes_per_second);
   for (const auto& a : machine.arithmetic()) {
-    j["arithmetic"].push_back({{"instruction", a.probe.name},
-                               {"type", cpu::probe_type_name(a.probe.type)},
+    j["arithmetic"].push_back({{"instruction", a.name},
+                               {"type", cpu::probe_type_name(a.type)},
                                {"best_operations_per_second", a.best()},
                                {"samples", a.samples}});
   }

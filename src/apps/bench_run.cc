@@ -16,17 +16,19 @@ using Clock = std::chrono::steady_clock;
 // The sequences of a case: their cache, and steps over them.
 class Runner {
  public:
-  static Result<std::unique_ptr<Runner>> create(const Model& model, const BenchCase& test,
-                                                int64_t chunk, DType kv_type) {
+  static Result<std::unique_ptr<Runner>> create(const Model& model, Ops& ops, const BenchCase& test,
+                                                const BenchPlan& plan) {
+    const int64_t chunk = plan.chunk;
     // Whole pages for each sequence, whatever the model makes of page_tokens.
     const int64_t tokens = test.depth + test.tokens + 8 * kDefaultPageTokens;
     FATHOM_TRY(KvCache cache, KvCache::create(model.kv_layers(),
                                               {.capacity_tokens = test.batch * tokens,
-                                               .type = kv_type,
+                                               .type = plan.kv_type,
                                                .window_tokens = model.window_tokens(),
                                                .window_sequences = test.batch,
-                                               .step_tokens = test.batch * (chunk + test.tokens)}));
-    return std::unique_ptr<Runner>(new Runner(model, test, chunk, std::move(cache)));
+                                               .step_tokens = test.batch * (chunk + test.tokens),
+                                               .memory = &ops.memory()}));
+    return std::unique_ptr<Runner>(new Runner(model, ops, test, chunk, std::move(cache)));
   }
 
   // Fills every sequence's cache with `depth` tokens.
@@ -53,12 +55,14 @@ class Runner {
   }
 
  private:
-  Runner(const Model& model, const BenchCase& test, int64_t chunk, KvCache cache)
+  Runner(const Model& model, Ops& ops, const BenchCase& test, int64_t chunk, KvCache cache)
       : model_(model),
         test_(test),
         chunk_(chunk),
         cache_(std::move(cache)),
-        tables_(static_cast<std::size_t>(test.batch)) {}
+        tables_(static_cast<std::size_t>(test.batch)),
+        workspace_(ops.memory()),
+        host_(ops.read_memory()) {}
 
   void add(int64_t sequence, std::span<const int32_t> tokens, int64_t start, PositionClass c) {
     PageTables& tables = tables_[static_cast<std::size_t>(sequence)];
@@ -96,10 +100,15 @@ class Runner {
   void step(Ops& ops, int64_t logits_rows) {
     workspace_.reset();
     const ModelContext context{ops, workspace_};
+    host_.reset();
     const TensorView hidden = model_.forward(context, builder_.step(cache_)).hidden;
-    if (logits_rows == 0) return;
+    if (logits_rows == 0) {
+      ops.on_host(hidden.row_range(hidden.rows - 1, 1), host_);  // a device has to be waited for
+      return;
+    }
     const TensorView out = workspace_.f32(logits_rows, model_.info().vocab_size);
     model_.logits(context, hidden.row_range(hidden.rows - logits_rows, logits_rows), out);
+    ops.on_host(out, host_);
   }
 
   const Model& model_;
@@ -109,7 +118,7 @@ class Runner {
   std::vector<PageTables> tables_;
   std::vector<int32_t> tokens_;
   StepBuilder builder_;
-  Workspace workspace_;
+  Workspace workspace_, host_;
 };
 
 }  // namespace
@@ -122,7 +131,7 @@ double median(std::vector<double> values) {
 
 Result<BenchResult> run_bench_case(const Model& model, Ops& ops, const BenchCase& test,
                                    const BenchPlan& plan) {
-  FATHOM_TRY(const auto runner, Runner::create(model, test, plan.chunk, plan.kv_type));
+  FATHOM_TRY(const auto runner, Runner::create(model, ops, test, plan));
   BenchResult result{.test = test};
   std::vector<double> steps;
   runner->fill(ops);

@@ -115,9 +115,10 @@ void WorkCounter::mlp(const MlpArgs& args) {
 
 void WorkCounter::moe(const MoeArgs& args) {
   std::vector<int64_t> rows(args.experts.size(), 0);
-  for (int64_t t = 0; t < args.ids.rows; ++t)
-    for (int64_t k = 0; k < args.ids.cols; ++k)
-      ++rows[static_cast<std::size_t>(args.ids.i32(t)[k])];
+  Workspace host;
+  const TensorView ids = on_host(args.ids, host);
+  for (int64_t t = 0; t < ids.rows; ++t)
+    for (int64_t k = 0; k < ids.cols; ++k) ++rows[static_cast<std::size_t>(ids.i32(t)[k])];
   for (std::size_t e = 0; e < rows.size(); ++e) count_swiglu(args.experts[e], rows[e]);
   if (args.shared != nullptr) count_swiglu(*args.shared, args.x.rows);
   OpsDecorator::moe(args);

@@ -3,11 +3,11 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "apps/app.h"
+#include "apps/compute.h"
 #include "backend/cpu/topology.h"
 #include "base/thread_pool.h"
 
@@ -80,12 +80,10 @@ Status run() {
   fmt::print("numa      {}\n", topology ? nodes(*topology) : topology.error().message);
   fmt::print("memory    {} in all, {} available{}\n", gib(proc_value("/proc/meminfo", "MemTotal")),
              gib(proc_value("/proc/meminfo", "MemAvailable")), cgroup_limit());
-  const bool nvidia = std::filesystem::exists("/proc/driver/nvidia/version");
+  fmt::print("gpu       {}\n", describe_gpus());
   fmt::print(
-      "gpu       {}\n",
-      nvidia ? "an NVIDIA driver is loaded; this build computes on the CPU only" : "none found");
-  fmt::print("compute   {}; int8 inputs for quantised weights, 23 bits for FP4, float32 for others\n",
-             ops.description());
+      "compute   {}; int8 inputs for quantised weights, 23 bits for FP4, float32 for others\n",
+      ops.description());
   const auto nano = resolve_model("nano");
   fmt::print("models    bundled model nano: {}\n", nano ? *nano : "not found (set FATHOM_MODELS)");
   return {};

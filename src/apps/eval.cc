@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/app.h"
+#include "apps/compute.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -170,8 +171,8 @@ Status run(const Options& o) {
   FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY([[maybe_unused]] const Tokenizer* tokenizer, require_tokenizer(loaded));
   FATHOM_TRY(std::vector<Problem> problems, read_problems(loaded, o.data));
-  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
-  CpuOps ops(ops_options);
+  FATHOM_TRY(const auto backend, make_ops(o.compute, loaded));
+  Ops& ops = *backend;
   const auto start = std::chrono::steady_clock::now();
   FATHOM_TRY_STATUS(answer_all(loaded, ops, o, problems));
   const double seconds =

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/app.h"
+#include "apps/compute.h"
 #include "base/limits.h"
 #include "engine/engine.h"
 
@@ -26,8 +27,8 @@ Status run(const Options& o) {
         loaded.files.directory +
         "/tokenizer.json: no such file; text needs a tokenizer, --print-ids does without");
   }
-  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
-  CpuOps ops(ops_options);
+  FATHOM_TRY(const auto backend, make_ops(o.compute, loaded));
+  Ops& ops = *backend;
   const auto wanted = static_cast<int64_t>(tokens.size()) + o.count;
   FATHOM_TRY(auto engine, Engine::create(*loaded.model, ops,
                                          {.cache_tokens = wanted,

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "apps/app.h"
+#include "apps/compute.h"
 #include "engine/score.h"
 
 namespace fathom {
@@ -22,8 +23,8 @@ struct Options {
 Status run(const Options& o) {
   FATHOM_TRY(const std::vector<int32_t> tokens, read_token_file(o.tokens));
   FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
-  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
-  CpuOps ops(ops_options);
+  FATHOM_TRY(const auto backend, make_ops(o.compute, loaded));
+  Ops& ops = *backend;
   const std::string temporary = o.out + ".tmp";
   std::FILE* file = std::fopen(temporary.c_str(), "wb");
   if (file == nullptr) return invalid_argument(temporary + ": cannot create it");

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/app.h"
+#include "apps/compute.h"
 #include "apps/text_windows.h"
 #include "engine/score.h"
 
@@ -17,8 +18,8 @@ struct Options {
 Status run(const Options& o) {
   FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY(const auto windows, read_text_windows(loaded, o.text));
-  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
-  CpuOps ops(ops_options);
+  FATHOM_TRY(const auto backend, make_ops(o.compute, loaded));
+  Ops& ops = *backend;
   TextScore score;
   {
     Progress progress("perplexity", static_cast<int64_t>(windows.size()), "windows");

@@ -13,6 +13,7 @@
 #include <random>
 
 #include "apps/app.h"
+#include "apps/compute.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -349,8 +350,8 @@ Status run(const Options& o, bool has_prompt) {
         loaded.files.directory +
         ": its chat template is none that fathom knows; fathom generate continues raw tokens");
   }
-  FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
-  CpuOps ops(ops_options);
+  FATHOM_TRY(const auto backend, make_ops(o.compute, loaded));
+  Ops& ops = *backend;
   Session session(o, loaded, ops);
   FATHOM_TRY_STATUS(session.start());
   struct sigaction action{};

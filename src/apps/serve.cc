@@ -71,6 +71,8 @@ ServedEngineOptions engine_options(const ModelConfig& m, const KvDiskOptions& di
   o.compute.numa = m.numa;
   o.compute.compute = m.compute;
   o.compute.kv = m.kv_type;
+  o.compute.device = m.device;
+  o.gpu_memory_utilization = m.gpu_memory_utilization;
   o.compute.simulate_quantised_cache = m.simulate_quantised_cache;
   o.kv_disk = disk;
   return o;
@@ -93,6 +95,7 @@ std::vector<std::string> worker_command(const ModelConfig& m, const KvDiskOption
   add("--numa", m.numa);
   add("--compute", m.compute);
   add("--kv", m.kv_type);
+  add("--device", m.device);
   if (m.simulate_quantised_cache) command.emplace_back("--simulate-quantised-cache");
   if (!disk.directory.empty()) {
     add("--kv-disk", disk.directory);
@@ -108,7 +111,7 @@ Result<ModelSetup> setup_model(const ModelConfig& config, const KvDiskOptions& d
   FATHOM_TRY(const std::string path, resolve_model(config.path));
   ServedEngineOptions options = engine_options(config, disk, path);
   FATHOM_TRY(LoadedModel loaded, load(path, options.compute));
-  const CacheSize size = cache_size(options, *loaded.model);
+  FATHOM_TRY(const CacheSize size, cache_size(options, loaded));
   options.context_tokens = size.context_tokens;
   options.cache_tokens = size.cache_tokens;
   ModelSetup setup;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "apps/compute.h"
 #include "grammar/constraint.h"
 #include "grammar/matcher.h"
 #include "grammar/token_masker.h"
@@ -106,10 +107,14 @@ std::string model_hash(const ModelFiles& files, const ComputeFlags& compute) {
 
 }  // namespace
 
-CacheSize cache_size(const ServedEngineOptions& o, const Model& model) {
+Result<CacheSize> cache_size(const ServedEngineOptions& o, const LoadedModel& loaded) {
+  const Model& model = *loaded.model;
   const ComputeFlags& c = o.compute;
   const double bytes = std::max(kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1.0);
-  const auto fitting = static_cast<int64_t>(static_cast<double>(available_memory() / 4) / bytes);
+  FATHOM_TRY(const auto device,
+             device_cache_bytes(c, *loaded.files.weights, o.gpu_memory_utilization));
+  const int64_t memory = device.value_or(available_memory() / 4);
+  const auto fitting = static_cast<int64_t>(static_cast<double>(memory) / bytes);
   const int64_t room = std::max(fitting / kDefaultPageTokens, int64_t{1}) * kDefaultPageTokens;
   CacheSize size;
   size.context_tokens = o.context_tokens > 0 ? o.context_tokens : model.info().max_context_tokens;
@@ -123,11 +128,10 @@ CacheSize cache_size(const ServedEngineOptions& o, const Model& model) {
 Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptions& options) {
   auto out = std::make_unique<ServedEngine>();
   FATHOM_TRY(out->loaded, load(options.model, options.compute));
-  FATHOM_TRY(const CpuOpsOptions ops_options, options.compute.options());
-  out->ops = std::make_unique<CpuOps>(ops_options);
+  FATHOM_TRY(out->ops, make_ops(options.compute, out->loaded));
   out->progress = std::make_unique<worker::ProgressOps>(*out->ops);
   const Model& model = *out->loaded.model;
-  const CacheSize size = cache_size(options, model);
+  FATHOM_TRY(const CacheSize size, cache_size(options, out->loaded));
   out->engine_options = {.cache_tokens = size.cache_tokens,
                          .context_tokens = size.context_tokens,
                          .max_sequences = options.max_running,
@@ -144,9 +148,13 @@ Result<std::unique_ptr<Engine>> make_engine(ServedEngine& served, int memory_fd)
   EngineOptions options = served.engine_options;
   const worker::Fingerprint& f = served.fingerprint;
   const std::string identity = fmt::format("{}/{}/{}", f.build, f.model, f.backend);
-  if (memory_fd >= 0) options.shared_memory = SharedKvMemory{memory_fd, identity};
+  // What a GPU holds is lost with its process: the next one computes it again.
+  const bool on_host = served.ops->memory().on_host();
+  if (memory_fd >= 0 && on_host) options.shared_memory = SharedKvMemory{memory_fd, identity};
   std::unique_ptr<PageTier> tier;
   if (const KvDiskOptions& disk = served.kv_disk; !disk.directory.empty()) {
+    if (!on_host)
+      return invalid_argument("kv_disk: expected none, a GPU's cache has no second tier yet");
     FATHOM_TRY(const kv_disk::SecretKey key, kv_disk::read_or_make_master_key(disk.key_file));
     FATHOM_TRY(tier,
                kv_disk::DiskTier::open(

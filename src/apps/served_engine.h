@@ -23,6 +23,7 @@ struct ServedEngineOptions {
   std::string model;
   int64_t context_tokens = 0;  // 0: the model's
   int64_t cache_tokens = 0;    // 0: from the memory there is
+  double gpu_memory_utilization = 0.9;
   int64_t max_running = 32;
   int64_t speculate_up_to = 4;  // see EngineOptions
   ComputeFlags compute;
@@ -32,7 +33,7 @@ struct ServedEngineOptions {
 // What an engine points into.
 struct ServedEngine {
   LoadedModel loaded;
-  std::unique_ptr<CpuOps> ops;
+  std::unique_ptr<Ops> ops;
   std::unique_ptr<worker::ProgressOps> progress;
   worker::Fingerprint fingerprint;
   EngineOptions engine_options;
@@ -44,11 +45,12 @@ struct ServedEngine {
 Result<std::string> default_kv_disk_key();
 
 // Tokens that one sequence may have, and that the cache holds, for these options on this machine:
-// at most a quarter of the memory that is available, if the options leave it open.
+// if the options leave it open, at most a quarter of the memory that is available, or on a GPU what
+// the weights and gpu_memory_utilization leave.
 struct CacheSize {
   int64_t context_tokens = 0, cache_tokens = 0;
 };
-CacheSize cache_size(const ServedEngineOptions& options, const Model& model);
+Result<CacheSize> cache_size(const ServedEngineOptions& options, const LoadedModel& loaded);
 
 Result<std::unique_ptr<ServedEngine>> load_served_engine(const ServedEngineOptions& options);
 // `memory_fd`: shared memory for its cache; −1: memory of this process alone. `served` must outlive

@@ -27,6 +27,8 @@ struct ModelConfig {
   std::string kv_type = "auto";
   std::string compute = "auto";
   std::string numa = "off";
+  std::string device = "auto";
+  double gpu_memory_utilization = 0.9;
   bool simulate_quantised_cache = false;  // ModelOptions
 
   bool operator==(const ModelConfig&) const = default;

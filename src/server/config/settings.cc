@@ -130,6 +130,10 @@ const std::vector<M>& model_table() {
        0, 0, "auto|f32|bf16|int8"},
       {"numa", [](Model& m) -> SettingField { return &m.numa; },
        "where threads run: off, spread, or a node's number"},
+      {"device", [](Model& m) -> SettingField { return &m.device; },
+       "where to compute: auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:N"},
+      {"gpu_memory_utilization", [](Model& m) -> SettingField { return &m.gpu_memory_utilization; },
+       "share of a GPU's memory that a worker may take", 0.05, 1},
       {"simulate_quantised_cache",
        [](Model& m) -> SettingField { return &m.simulate_quantised_cache; },
        "V3.2 and V4: round indexer and cache values as DeepSeek's own inference code does"},
@@ -235,6 +239,8 @@ std::string Setting<Owner>::expected() const {
   if (std::holds_alternative<std::vector<std::string>*>(f)) return "a list of strings";
   if (std::holds_alternative<std::chrono::milliseconds*>(f))
     return fmt::format("a number of seconds from {} to {}", number_text(min), number_text(max));
+  if (std::holds_alternative<double*>(f))
+    return fmt::format("a number from {} to {}", number_text(min), number_text(max));
   if (std::holds_alternative<int64_t*>(f)) {
     if (is_bytes(path))
       return fmt::format("a number of bytes from {} to {}", bytes_text(static_cast<int64_t>(min)),
@@ -254,6 +260,7 @@ std::string Setting<Owner>::default_text() const {
   if (const auto* p = std::get_if<std::string*>(&f)) return **p;
   if (const auto* p = std::get_if<std::chrono::milliseconds*>(&f))
     return number_text(static_cast<double>((**p).count()) / 1000);
+  if (const auto* p = std::get_if<double*>(&f)) return number_text(**p);
   if (const auto* p = std::get_if<int64_t*>(&f))
     return is_bytes(path) ? bytes_text(**p) : fmt::format("{}", **p);
   return fmt::format("{}", fmt::join(*std::get<std::vector<std::string>*>(f), ","));
@@ -294,10 +301,14 @@ Status Setting<Owner>::set(Owner& owner, std::string_view text, bool quoted) con
     **p = *value;
     return {};
   }
-  const auto seconds = parse_number(text);
-  if (!seconds || *seconds < min || *seconds > max) return wrong();
+  const auto number = parse_number(text);
+  if (!number || *number < min || *number > max) return wrong();
+  if (auto* p = std::get_if<double*>(&f)) {
+    **p = *number;
+    return {};
+  }
   *std::get<std::chrono::milliseconds*>(f) =
-      std::chrono::milliseconds(static_cast<int64_t>(std::llround(*seconds * 1000)));
+      std::chrono::milliseconds(static_cast<int64_t>(std::llround(*number * 1000)));
   return {};
 }
 

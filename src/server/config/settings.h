@@ -20,8 +20,8 @@
 namespace fathom::server {
 
 // Where a setting's value lives, and with that its type. Milliseconds are written as seconds.
-using SettingField = std::variant<std::string*, int64_t*, bool*, std::chrono::milliseconds*,
-                                  std::vector<std::string>*>;
+using SettingField = std::variant<std::string*, int64_t*, double*, bool*,
+                                  std::chrono::milliseconds*, std::vector<std::string>*>;
 
 template <typename Owner>
 struct Setting {

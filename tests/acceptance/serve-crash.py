@@ -5,7 +5,7 @@ must be that of an undisturbed run, and the pause p99 must be at most 1.5 s. The
 (scripts/fetch_smollm2.sh) with prompts of 1,024 tokens and 256 tokens out: at most 3 s.
 
 --only NAME: nano, v3, smollm2, v32 or v4 alone (the last two only so: sparse attention, window pages). --stop:
-SIGSTOP instead of SIGKILL (p99 may be 4 s more). --quick: 8 streams of 300 tokens, 3 kills, nano alone.
+SIGSTOP instead of SIGKILL (p99 may be 4 s more). --limit S: the pause p99 that is allowed. --quick: 8 streams of 300 tokens, 3 kills, nano alone.
 """
 import asyncio
 import os
@@ -21,6 +21,7 @@ from serving import Server, percentile, stream, fixture_with_text  # noqa: E402
 
 STOP = "--stop" in sys.argv[1:]
 ONLY = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else "nano" if QUICK else None
+LIMIT_S = float(sys.argv[sys.argv.index("--limit") + 1]) if "--limit" in sys.argv else 0
 STREAMS, TOKENS, KILLS = (8, 300, 3) if QUICK else (32, 1500, 50)
 
 
@@ -29,7 +30,7 @@ class Case:
 
     def __init__(self, name, model, prompt_tokens=0, tokens=TOKENS, limit_s=1.5):
         self.name, self.model, self.prompt_tokens, self.tokens = name, model, prompt_tokens, tokens
-        self.limit_s = limit_s + (4 if STOP else 0)
+        self.limit_s = LIMIT_S or limit_s + (4 if STOP else 0)
         self.flags = ["--cache-tokens", STREAMS * (prompt_tokens + tokens + 64)] if prompt_tokens else []
 
     def request(self, seed):

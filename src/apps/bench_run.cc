@@ -7,6 +7,7 @@
 #include "engine/kv_cache.h"
 #include "engine/random.h"
 #include "engine/step_builder.h"
+#include "engine/step_runner.h"
 
 namespace fathom {
 namespace {
@@ -101,7 +102,7 @@ class Runner {
     workspace_.reset();
     const ModelContext context{ops, workspace_};
     host_.reset();
-    const TensorView hidden = model_.forward(context, builder_.step(cache_)).hidden;
+    const TensorView hidden = runner_.forward(model_, context, builder_.step(cache_)).hidden;
     if (logits_rows == 0) {
       ops.on_host(hidden.row_range(hidden.rows - 1, 1), host_);  // a device has to be waited for
       return;
@@ -118,6 +119,7 @@ class Runner {
   std::vector<PageTables> tables_;
   std::vector<int32_t> tokens_;
   StepBuilder builder_;
+  StepRunner runner_;
   Workspace workspace_, host_;
 };
 

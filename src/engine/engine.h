@@ -19,6 +19,7 @@
 #include "engine/request.h"
 #include "engine/sequence.h"
 #include "engine/step_builder.h"
+#include "engine/step_runner.h"
 #include "engine/token_constraint.h"
 #include "engine/waiting_queue.h"
 #include "model/model.h"
@@ -137,6 +138,7 @@ class Engine {
   Workspace workspace_;
   Workspace host_;  // copies of what a device computed
   Sampler sampler_;
+  StepRunner runner_;
   StepBuilder builder_, draft_builder_;
   uint64_t next_id_ = 1;
   WaitingQueue waiting_;

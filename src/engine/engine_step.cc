@@ -21,7 +21,7 @@ bool Engine::step(std::vector<TokenEvent>& events) {
   workspace_.reset();
   host_.reset();
   const ModelContext context{ops_, workspace_};
-  const ModelOutput out = model_.forward(context, builder_.step(*cache_));
+  const ModelOutput out = runner_.forward(model_, context, builder_.step(*cache_));
   sample(out.hidden, events);
   if (drafting_) draft(out.mtp_input);
   // Only now: the MTP module wrote rows of this step's tokens too.

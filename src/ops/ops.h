@@ -315,6 +315,22 @@ struct RowClasses {
 };
 RowClasses row_classes(std::span<const SequenceRows> sequences);
 
+// A step, as far as it decides which operations there will be. See Ops::begin_step.
+struct StepShape {
+  std::span<const int32_t> token_ids, positions;
+  std::span<const SequenceRows> sequences;
+  std::span<const KvPages> kv;
+  const std::byte* memory = nullptr;  // where the step's first tensor will stand
+  int64_t owner = 0;                  // who keeps the outputs (StepStart::owner); 0: not known yet
+};
+struct StepStart {
+  // The operations of an earlier step of this shape have been asked for again, with the new tokens,
+  // positions and pages: its outputs stand where they stood. Otherwise they have to be asked for.
+  bool done = false;
+  int64_t recording = -1;  // names the step that is, or will be, repeated; −1: none
+  int64_t owner = 0;       // to be said from now on: addresses may be somebody else's later
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -333,6 +349,10 @@ class Ops {
   // `prompt_rows` are of class kPrompt, the others generated. Backends whose classes agree need not
   // listen.
   virtual void begin_rows(const RowClasses&) {}
+  // Before and after the operations of Model::forward (engine/step_runner.h). A backend may record
+  // them and repeat a step of the same shape without being asked for each again.
+  virtual StepStart begin_step(const StepShape&) { return {}; }
+  virtual void end_step() {}
   // Prompt and generated positions are computed by the same kernels: a cached row serves both.
   virtual bool classes_agree() const { return false; }
 
@@ -366,7 +386,8 @@ class Ops {
   virtual void mark(std::string_view name, const TensorView& value);
 };
 
-// Forwards every op to another Ops: the base of decorators (tracing, profiling, checking).
+// Forwards every op to another Ops: the base of decorators (tracing, profiling, checking). Steps
+// are not repeated behind it, since it has to see their operations.
 class OpsDecorator : public Ops {
  public:
   explicit OpsDecorator(Ops& inner) : inner_(inner) {}

@@ -87,6 +87,21 @@ class Workspace {
 
   void reset();
 
+  // Where the next tensor will stand; null before the first.
+  const std::byte* next() const {
+    return block_ < blocks_.size() ? blocks_[block_].data.get() + used_ : nullptr;
+  }
+  // How much is allocated, to be so again: whatever lies there keeps its place.
+  struct Mark {
+    std::size_t block = 0, used = 0;
+  };
+  Mark mark() const { return {block_, used_}; }
+  void restore(const Mark& m) {
+    FATHOM_CHECK(m.block < blocks_.size() && m.used <= blocks_[m.block].size) << m.block;
+    block_ = m.block;
+    used_ = m.used;
+  }
+
   // Scope: what is allocated inside is freed at its end.
   class Scope {
    public:

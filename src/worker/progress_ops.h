@@ -11,9 +11,12 @@ namespace fathom::worker {
 
 class ProgressOps final : public OpsDecorator {
  public:
-  explicit ProgressOps(Ops& inner) : OpsDecorator(inner) {}
+  explicit ProgressOps(Ops& inner) : OpsDecorator(inner), inner_(inner) {}
   const std::atomic<uint64_t>& count() const { return count_; }
 
+  // A step that is repeated is one operation.
+  StepStart begin_step(const StepShape& s) override { return step(), inner_.begin_step(s); }
+  void end_step() override { inner_.end_step(); }
   void embed(const EmbedArgs& a) override { step(), OpsDecorator::embed(a); }
   void rms_norm(const RmsNormArgs& a) override { step(), OpsDecorator::rms_norm(a); }
   void add_rms_norm(const AddRmsNormArgs& a) override { step(), OpsDecorator::add_rms_norm(a); }
@@ -26,6 +29,7 @@ class ProgressOps final : public OpsDecorator {
 
  private:
   void step() { count_.fetch_add(1, std::memory_order_relaxed); }
+  Ops& inner_;
   std::atomic<uint64_t> count_{0};
 };
 

@@ -1,6 +1,8 @@
 // What kernels take for the arguments of Ops. Internal to this folder.
 #pragma once
 
+#include <algorithm>
+
 #include "backend/cuda/kernels/kernels.h"
 #include "ops/ops.h"
 

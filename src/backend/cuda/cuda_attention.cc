@@ -1,7 +1,6 @@
 // CudaOps: the operations on the paged cache.
 #include <algorithm>
 
-#include "backend/cuda/convert.h"
 #include "backend/cuda/cuda_ops.h"
 
 namespace fathom {
@@ -44,7 +43,7 @@ void CudaOps::kv_append(const KvAppendArgs& args) {
   AppendArgs a{.parts = static_cast<int>(args.parts.size()),
                .kv = device_pages(args.kv),
                .tables = uploads_->tables(args.sequences),
-               .rows = extent_of(args.sequences).rows};
+               .rows = extent(args.sequences).rows};
   for (std::size_t i = 0; i < args.parts.size(); ++i) a.part[i] = f32_rows(args.parts[i]);
   cuda::kv_append(a, stream_);
 }
@@ -68,7 +67,7 @@ void CudaOps::attend(AttendArgs a) {
 }
 
 void CudaOps::attention(const AttentionArgs& args) {
-  const Extent e = extent_of(args.sequences);
+  const Extent e = extent(args.sequences);
   const DevicePages kv = device_pages(args.kv);
   int64_t prompts = 0;
   if (!exact() && flash_takes(kv, args.head_dim)) {
@@ -104,7 +103,7 @@ void CudaOps::attention(const AttentionArgs& args) {
 }
 
 void CudaOps::mla_attention(const MlaAttentionArgs& args) {
-  const Extent e = extent_of(args.sequences);
+  const Extent e = extent(args.sequences);
   if (e.rows == 0) return;
   const Workspace::Scope scope(scratch_);
   const int64_t nope = args.qk_nope_head_dim, rope = args.qk_rope_head_dim;
@@ -175,7 +174,7 @@ void CudaOps::mla_attention(const MlaAttentionArgs& args) {
 }
 
 void CudaOps::shared_kv_attention(const SharedKvAttentionArgs& args) {
-  const Extent e = extent_of(args.sequences);
+  const Extent e = extent(args.sequences);
   if (e.rows == 0) return;
   FATHOM_CHECK(args.compressed.data == nullptr || args.compressed.dtype == args.window.dtype)
       << dtype_name(args.compressed.dtype) << " " << dtype_name(args.window.dtype);
@@ -202,7 +201,7 @@ void CudaOps::shared_kv_attention(const SharedKvAttentionArgs& args) {
 }
 
 void CudaOps::select_rows(const SelectRowsArgs& args) {
-  const Extent e = extent_of(args.sequences);
+  const Extent e = extent(args.sequences);
   const auto most = static_cast<int32_t>(args.keys.visible_rows(e.last_position));
   const StepTables tables = uploads_->tables(args.sequences);
   const int64_t rows = std::max<int64_t>(kScratchFloats / std::max(most, 1), 1);
@@ -227,7 +226,7 @@ void CudaOps::compress(const CompressArgs& args) {
   cuda::compress({.source = device_pages(args.source),
                   .out = device_pages(args.out),
                   .tables = uploads_->tables(args.sequences),
-                  .rows = extent_of(args.sequences).rows,
+                  .rows = extent(args.sequences).rows,
                   .overlap = args.overlap,
                   .ape = weights_->vector(args.ape),
                   .norm = weights_->vector(args.norm),

@@ -6,8 +6,6 @@
 #include <array>
 #include <vector>
 
-#include "backend/cuda/convert.h"
-
 namespace fathom {
 
 using namespace cuda;
@@ -28,11 +26,13 @@ CudaOps::CudaOps(Device device, ComputeType compute)
   FATHOM_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamDefault));
   weights_ = std::make_unique<DeviceWeights>(stream_);
   uploads_ = std::make_unique<StepUploads>(stream_, device_memory());
+  recorder_ = std::make_unique<StepRecorder>(stream_, *uploads_);
   matmul_ = std::make_unique<Matmul>();
 }
 
 CudaOps::~CudaOps() {
   cudaStreamSynchronize(stream_);
+  recorder_.reset();
   weights_.reset();
   uploads_.reset();
   cudaStreamDestroy(stream_);
@@ -64,6 +64,23 @@ void CudaOps::begin_rows(const RowClasses& classes) {
   copies_ = {};
   uploads_->reset();
   scratch_.reset();
+}
+
+StepStart CudaOps::begin_step(const StepShape& step) {
+  return recorder_->begin(step, [&]() -> StepRecorder::Addresses {
+    uploads_->reset();
+    scratch_.reset();
+    copies_memory_.reset();
+    return {uploads_->next(), scratch_.next(), copies_memory_.next()};
+  });
+}
+
+void CudaOps::end_step() { recorder_->end(); }
+
+Extent CudaOps::extent(std::span<const SequenceRows> sequences) const {
+  Extent e = extent_of(sequences);
+  if (recorder_->last_position() >= 0) e.last_position = recorder_->last_position();
+  return e;
 }
 
 void CudaOps::embed(const EmbedArgs& args) {

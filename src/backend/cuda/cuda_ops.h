@@ -10,9 +10,11 @@
 #include <span>
 #include <string>
 
+#include "backend/cuda/convert.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/device_weights.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/step_recorder.h"
 #include "backend/cuda/step_uploads.h"
 #include "ops/compute_type.h"
 #include "ops/ops.h"
@@ -34,6 +36,8 @@ class CudaOps final : public Ops {
   Memory& read_memory() const override { return cuda::pinned_memory(); }
   void read(const TensorView& from, const TensorView& to) override;
   void begin_rows(const RowClasses& classes) override;
+  StepStart begin_step(const StepShape& step) override;
+  void end_step() override;
   bool classes_agree() const override { return exact(); }
 
   void embed(const EmbedArgs& args) override;
@@ -112,6 +116,8 @@ class CudaOps final : public Ops {
   void gated(const MlpArgs& args, const TensorView& hidden);
   // How many of the first of a tensor's rows are of prompts and computed as such.
   int64_t prompt_rows(int64_t rows) const;
+  // The step's rows and last position, or further on in a step that may be repeated.
+  cuda::Extent extent(std::span<const SequenceRows> sequences) const;
   // Attention in parts that fit the scratch memory.
   void attend(cuda::AttendArgs args);
 
@@ -122,6 +128,7 @@ class CudaOps final : public Ops {
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<cuda::DeviceWeights> weights_;
   std::unique_ptr<cuda::StepUploads> uploads_;
+  std::unique_ptr<cuda::StepRecorder> recorder_;
   std::unique_ptr<cuda::Matmul> matmul_;
   bool has_int8_ = false;  // some weight takes int8 inputs
   Copies copies_;

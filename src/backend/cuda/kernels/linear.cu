@@ -67,25 +67,42 @@ void launch(const LinearKernelArgs& a, cudaStream_t stream) {
   }
 }
 
+// A thread takes eight columns and one of kParts stretches of the rows; the stretches are joined in
+// order.
+constexpr int kColumnThreads = 32, kParts = 8;
+
 template <DType T>
-__global__ void transposed_kernel(TransposedArgs a) {
+__global__ void __launch_bounds__(kColumnThreads* kParts) transposed_kernel(TransposedArgs a) {
+  __shared__ float parts[kParts][kColumnThreads][8];
   begin_kernel();
-  const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
-  const int64_t cols = a.weight.cols;
-  if (c >= cols) return;
-  const int64_t t = blockIdx.y, h = blockIdx.z;
+  const int column = static_cast<int>(threadIdx.x) % kColumnThreads;
+  const int part = static_cast<int>(threadIdx.x) / kColumnThreads;
+  const int64_t c = (static_cast<int64_t>(blockIdx.x) * kColumnThreads + column) * 8;
+  const int64_t cols = a.weight.cols, t = blockIdx.y, h = blockIdx.z;
   const float* x = a.x.row(t) + h * a.x_step;
+  const int64_t each = (a.inner + kParts - 1) / kParts, first = part * each;
+  const int64_t end = first + each < a.inner ? first + each : a.inner;
   float sum[8] = {};
-  for (int64_t i = 0; i < a.inner; ++i) {
-    float w[8];
-    decode8<T>(a.weight, h * a.weight_step + i, c, w);
+  if (c < cols) {
+#pragma unroll 4
+    for (int64_t i = first; i < end; ++i) {
+      float w[8];
+      decode8<T>(a.weight, h * a.weight_step + i, c, w);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) sum[j] = fmaf(w[j], x[i], sum[j]);
+      for (int j = 0; j < 8; ++j) sum[j] = fmaf(w[j], x[i], sum[j]);
+    }
   }
-  float* out = a.out.row(t) + h * a.out_step + c;
 #pragma unroll
-  for (int j = 0; j < 8; ++j)
-    if (c + j < cols) out[j] = sum[j];
+  for (int j = 0; j < 8; ++j) parts[part][column][j] = sum[j];
+  __syncthreads();
+  // Thread 8n + j has column 8n + j of the block.
+  const int n = static_cast<int>(threadIdx.x) / 8, j = static_cast<int>(threadIdx.x) % 8;
+  const int64_t to = static_cast<int64_t>(blockIdx.x) * kColumnThreads * 8 + threadIdx.x;
+  if (to >= cols) return;
+  float total = 0;
+#pragma unroll
+  for (int p = 0; p < kParts; ++p) total += parts[p][n][j];
+  a.out.row(t)[h * a.out_step + to] = total;
 }
 
 }  // namespace
@@ -104,7 +121,6 @@ void linear(const LinearKernelArgs& a, cudaStream_t stream) {
 }
 
 void linear_transposed(const TransposedArgs& a, cudaStream_t stream) {
-  constexpr int kThreads = 64;
   constexpr int64_t kMost = 65535;
   for (int64_t first = 0; first < a.x.rows; first += kMost) {
     TransposedArgs some = a;
@@ -112,9 +128,9 @@ void linear_transposed(const TransposedArgs& a, cudaStream_t stream) {
     some.out.data = a.out.row(first);
     const int64_t rows = a.x.rows - first < kMost ? a.x.rows - first : kMost;
     for_weight_type(a.weight.dtype, [&]<DType T>() {
-      const dim3 grid(blocks_for(a.weight.cols, kThreads * 8), static_cast<unsigned>(rows),
+      const dim3 grid(blocks_for(a.weight.cols, kColumnThreads * 8), static_cast<unsigned>(rows),
                       static_cast<unsigned>(a.heads));
-      launch_kernel(transposed_kernel<T>, grid, kThreads, 0, stream, some);
+      launch_kernel(transposed_kernel<T>, grid, kColumnThreads * kParts, 0, stream, some);
     });
   }
 }

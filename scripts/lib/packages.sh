@@ -14,6 +14,7 @@ packages_server=(libboost1.81-dev libssl-dev libgrpc++-dev protobuf-compiler pro
   libprotobuf-dev libyaml-cpp-dev libspdlog-dev prometheus-cpp-dev)
 packages_build=("${packages_core[@]}" "${packages_server[@]}")
 packages_test=(libgtest-dev libgmock-dev zlib1g-dev python3 python3-numpy)
+packages_cuda=(python3-venv)  # for the toolkit from PyPI
 packages_bench=(libbenchmark-dev zlib1g-dev)
 packages_lint=(clang-format-19 clang-tidy-19)
 # Version 19 by name: the newest that both systems have. Debian's plain clang is 14, which refuses
@@ -42,8 +43,8 @@ packages_of() {
   system=$(packages_system)
   for set in "$@"; do
     case "$set" in
-      build | core | server | test | bench | lint | fuzz | arm) ;;
-      *) echo "no package set '$set'; there are: build (core server) test bench lint fuzz arm" >&2
+      build | core | server | test | cuda | bench | lint | fuzz | arm) ;;
+      *) echo "no package set '$set'; there are: build (core server) test cuda bench lint fuzz arm" >&2
         return 1 ;;
     esac
     local -n names="packages_$set"

@@ -134,8 +134,8 @@ void ComputeFlags::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
   command
       .add_option("--kv", kv,
-                  "Type of the KV cache: auto (bf16 for quantised models, f32 for others), f32, "
-                  "f16, bf16 or q8_0")
+                  "Type of the KV cache: auto (bf16 for quantised models and on a GPU, f32 for "
+                  "others), f32, f16, bf16 or q8_0")
       ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "q8_0"}));
   command.add_flag(
       "--simulate-quantised-cache", simulate_quantised_cache,

@@ -88,6 +88,8 @@ Status run(const Options& o) {
   FATHOM_TRY(const GgufPlan plan, loaded.files.gguf != nullptr
                                       ? plan_from_gguf(loaded.files)
                                       : plan_from_huggingface(loaded.files));
+  if (o.compute.device != "auto" && o.compute.device != "cpu")
+    return invalid_argument("--device " + o.compute.device + ": imatrix computes on the CPU alone");
   FATHOM_TRY(const CpuOpsOptions ops_options, o.compute.options());
   CpuOps ops(ops_options);
   InputSums sums(ops, plan);

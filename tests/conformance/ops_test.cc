@@ -8,6 +8,8 @@
 #include <string>
 
 #include "ops/reference/reference_ops.h"
+#include "quant/codec.h"
+#include "quant/encode.h"
 #include "support/backend.h"
 #include "support/random_data.h"
 
@@ -100,6 +102,43 @@ TEST_F(OpsTest, LinearOfFp4) {
       const float e = expected.view().f32(r)[c], a = actual.view().f32(r)[c];
       EXPECT_TRUE(e == a || (std::isnan(e) && std::isnan(a) && r == 255))
           << r << " " << e << " " << a;
+    }
+  }
+}
+
+// Weights in the block formats of GGUF files against the same ones decoded: with inputs in float32,
+// and as the backend takes them for speed (int8: an error of up to 1/254 of the largest of 32).
+TEST_F(OpsTest, LinearOfBlockFormats) {
+  for (const DType type :
+       {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ2_K,
+        DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kMXFP4}) {
+    for (const int64_t k : {256, 768}) {
+      for (const int64_t n : {1, 5, 67}) {
+        const Weight exact(rng_, DType::kF32, n, k);
+        const int64_t row_bytes = dtype_row_bytes(type, k);
+        std::vector<std::byte> blocks(static_cast<std::size_t>(n * row_bytes));
+        std::vector<float> values(static_cast<std::size_t>(n * k));
+        for (int64_t r = 0; r < n; ++r) {
+          std::byte* const row = blocks.data() + r * row_bytes;
+          quant::encode(type, exact.view().f32() + r * k, k, nullptr, row);
+          quant::decode(type, row, k, values.data() + r * k);
+        }
+        const WeightView w{.data = blocks.data(), .dtype = type, .rows = n, .cols = k};
+        const WeightView decoded{
+            .data = reinterpret_cast<const std::byte*>(values.data()), .rows = n, .cols = k};
+        for (const int64_t m : {1, 3, 9}) {
+          Matrix x(m, k), expected(m, n), actual(m, n, 1);
+          x.fill(rng_);
+          reference_.linear({x.view(), decoded, {}, expected.view()});
+          const double summands = std::sqrt(static_cast<double>(k));
+          const std::string what = shape(m, k, n, {type, 0});
+          backend_.linear({x.view(), w, {}, actual.view()});
+          expect_close(actual.view(), expected.view(), kTolerance, what + " float32", summands);
+          auto_.linear({x.view(), w, {}, actual.view()});
+          expect_close(actual.view(), expected.view(), 0.05, what + " auto", summands);
+          if (HasFailure()) return;
+        }
+      }
     }
   }
 }

@@ -87,8 +87,7 @@ void CudaOps::embed(const EmbedArgs& args) {
   for (const int32_t id : args.token_ids)
     FATHOM_CHECK(id >= 0 && id < args.table.rows) << "token " << id << " of " << args.table.rows;
   if (args.out.empty()) return;
-  cuda::embed(weights_->get(args.table), uploads_->put(args.token_ids), f32_rows(args.out),
-              stream_);
+  cuda::embed(weights_->get(args.table), uploads_->put(args.token_ids), written(args.out), stream_);
 }
 
 F32Rows CudaOps::written(const TensorView& x) {

@@ -64,16 +64,16 @@ StepStart StepRecorder::begin(const StepShape& step, const std::function<Address
   if (r->graph != nullptr) {
     // The step before has been read, so that its copies are done.
     FATHOM_CUDA_CHECK(cudaStreamSynchronize(stream_));
-    uploads_.refill(r->uploads, step);
+    uploads_.refill(*r->uploads, step);
     FATHOM_CUDA_CHECK(cudaGraphLaunch(r->graph, stream_));
     last_position_ = -1;
     return {.done = true, .recording = r->id, .owner = owner};
   }
   if (++r->seen < 2) return {.owner = owner};
-  r->uploads.page_entries = entries;
-  r->uploads.tokens = step.token_ids.data();
-  r->uploads.positions = step.positions.data();
-  uploads_.record(&r->uploads);
+  r->uploads = std::make_unique<RecordedUploads>(entries);
+  r->uploads->tokens = step.token_ids.data();
+  r->uploads->positions = step.positions.data();
+  uploads_.record(r->uploads.get());
   active_ = r.get();
   FATHOM_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
   return {.done = false, .recording = r->id, .owner = owner};

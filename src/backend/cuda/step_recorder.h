@@ -34,7 +34,7 @@ class StepRecorder {
     int64_t id = 0;
     int seen = 0;
     cudaGraphExec_t graph = nullptr;
-    RecordedUploads uploads;
+    std::unique_ptr<RecordedUploads> uploads;  // once it is recorded
   };
   void clear();
 

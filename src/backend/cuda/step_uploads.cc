@@ -13,12 +13,15 @@ void StepUploads::reset() {
 
 namespace {
 
-// Of one recorded step: tokens and page tables of at most 64 sequences.
-constexpr std::size_t kRecordedBytes = std::size_t{4} << 20;
+// Of one recorded step beside its page tables: tokens of at most 64 rows, rope's frequencies.
+constexpr std::size_t kRecordedBytes = std::size_t{512} << 10;
 
 }  // namespace
 
-RecordedUploads::RecordedUploads() : memory(pinned_memory().allocate(kRecordedBytes)) {
+RecordedUploads::RecordedUploads(std::size_t entries)
+    : page_entries(entries),
+      bytes(kRecordedBytes + entries * sizeof(int32_t)),
+      memory(pinned_memory().allocate(bytes)) {
   FATHOM_CHECK(memory != nullptr) << "no pinned memory for a recorded step";
 }
 RecordedUploads::~RecordedUploads() { pinned_memory().release(memory); }
@@ -35,7 +38,7 @@ const std::byte* StepUploads::put_bytes(const void* data, std::size_t bytes, Wha
   if (recording_ != nullptr) {
     std::byte* const pinned = recording_->memory + recording_->used;
     recording_->used += (room + 63) / 64 * 64;
-    FATHOM_CHECK(bytes <= room && recording_->used <= kRecordedBytes) << bytes << " " << room;
+    FATHOM_CHECK(bytes <= room && recording_->used <= recording_->bytes) << bytes << " " << room;
     std::memcpy(pinned, data, bytes);
     recording_->copies.push_back({what, pinned, room});
     data = pinned;

@@ -15,14 +15,15 @@ namespace fathom::cuda {
 
 // What a recorded step copies to the device: from pinned memory, which refill() fills anew.
 struct RecordedUploads {
-  RecordedUploads();
+  // page_entries: room of the page tables.
+  explicit RecordedUploads(std::size_t page_entries);
   ~RecordedUploads();
   RecordedUploads(const RecordedUploads&) = delete;
   RecordedUploads& operator=(const RecordedUploads&) = delete;
 
-  std::byte* memory = nullptr;
+  std::size_t page_entries, bytes;
+  std::byte* memory;
   std::size_t used = 0;
-  std::size_t page_entries = 0;  // room of the page tables
   enum class What : uint8_t { kConstant, kTokens, kPositions, kRows, kPages };
   struct Copy {
     What what;

@@ -286,15 +286,6 @@ __device__ inline float block_sum(float v, float* shared) {
   for (unsigned i = 0; i < blockDim.x / 32; ++i) total += shared[i];
   return total;
 }
-__device__ inline float block_max(float v, float* shared) {
-  v = warp_max(v);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
-  __syncthreads();
-  float total = shared[0];
-  for (unsigned i = 1; i < blockDim.x / 32; ++i) total = fmaxf(total, shared[i]);
-  return total;
-}
 __device__ inline float silu(float x) { return x / (1.0f + __expf(-x)); }
 
 // Programmatic dependent launch (CUDA Programming Guide): the blocks of a kernel may begin while

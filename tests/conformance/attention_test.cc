@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
 
 #include "engine/kv_cache.h"
 #include "ops/reference/reference_ops.h"
@@ -142,6 +143,57 @@ TEST(AttentionTest, CacheTypes) {
       args.out = actual.view();
       backend.attention(args);
       expect_close(actual.view(), expected.view(), tolerance, std::string(dtype_name(type)));
+    }
+  }
+}
+
+// Generated rows with a bfloat16 cache, of many lengths in one call: close to a float32 cache, and
+// the same bits alone.
+TEST(AttentionTest, GeneratedRowsOfManyLengths) {
+  OpBackend backend({.threads = 2});
+  std::mt19937 rng(11);
+  std::vector<std::pair<int64_t, int64_t>> batch;
+  for (const int64_t length : {1, 63, 64, 255, 256, 257, 511, 512, 513, 1500})
+    batch.push_back({length - 1, 1});
+  for (const auto& [heads, kv_heads, dim] :
+       {std::array<int64_t, 3>{14, 2, 128}, std::array<int64_t, 3>{4, 4, 64},
+        std::array<int64_t, 3>{10, 1, 64}}) {
+    CachedStep exact(rng, 2 * kv_heads * dim, 16, batch);
+    for (SequenceRows& s : exact.sequences) s.position_class = PositionClass::kGenerated;
+    KvCache cache =
+        *KvCache::create(std::array{KvLayerSpec{2 * kv_heads * dim}},
+                         {.capacity_tokens = 4096, .page_tokens = 16, .type = DType::kBF16});
+    const KvPages kv = cache.layers()[0];
+    for (const SequenceRows& s : exact.sequences)
+      for (int64_t p = 0; p < s.start_position; ++p)
+        cpu::encode_kv_row(DType::kBF16, reinterpret_cast<float*>(exact.kv.row(s.pages, p)),
+                           kv.row_elements, kv.row(s.pages, p));
+    Matrix q(exact.rows, heads * dim), k(exact.rows, kv_heads * dim), v(exact.rows, kv_heads * dim);
+    Matrix expected(exact.rows, heads * dim), actual(exact.rows, heads * dim);
+    Matrix alone(1, heads * dim);
+    q.fill(rng);
+    k.fill(rng);
+    v.fill(rng);
+    backend.kv_append({std::array{k.view(), v.view()}, exact.kv, exact.sequences});
+    backend.kv_append({std::array{k.view(), v.view()}, kv, exact.sequences});
+    AttentionArgs args{q.view(), exact.kv, exact.sequences, heads, kv_heads,
+                       dim,      0.1f,     expected.view()};
+    backend.attention(args);
+    args.kv = kv;
+    args.out = actual.view();
+    backend.attention(args);
+    for (SequenceRows s : exact.sequences) {
+      const int64_t row = std::exchange(s.first_row, 0);
+      expect_close(actual.view().row_range(row, 1), expected.view().row_range(row, 1), 2e-2,
+                   std::to_string(s.start_position + 1));
+      args.q = q.view().row_range(row, 1);
+      args.out = alone.view();
+      args.sequences = std::span(&s, 1);
+      backend.attention(args);
+      EXPECT_EQ(std::memcmp(alone.view().f32(0), actual.view().f32(row),
+                            static_cast<std::size_t>(heads * dim) * sizeof(float)),
+                0)
+          << s.start_position + 1 << " keys, " << heads << " heads of " << dim;
     }
   }
 }

@@ -66,11 +66,32 @@ void CudaOps::attend(AttendArgs a) {
   }
 }
 
+void CudaOps::flash_decode(FlashDecodeArgs a) {
+  const FlashDecodeArgs all = a;
+  a.rows = 1;
+  const int64_t most = std::min(kScratchFloats / std::max<int64_t>(flash_decode_scratch(a), 1),
+                                kArrived / flash_decode_counters(a));
+  FATHOM_CHECK(most > 0) << a.heads << " heads, " << a.max_keys << " keys";
+  for (int64_t first = 0; first < all.rows; first += most) {
+    const Workspace::Scope scope(scratch_);
+    a = all;
+    a.rows = std::min(most, all.rows - first);
+    a.q = rows_from(all.q, first, a.rows);
+    a.out = rows_from(all.out, first, a.rows);
+    if (a.rounded != nullptr) a.rounded += first * a.out.cols;
+    a.tables = rows_from(all.tables, first);
+    a.partials = scratch_.array<float>(flash_decode_scratch(a));
+    a.arrived = arrived_;
+    cuda::flash_decode(a, stream_);
+  }
+}
+
 void CudaOps::attention(const AttentionArgs& args) {
   const Extent e = extent(args.sequences);
   const DevicePages kv = device_pages(args.kv);
   int64_t prompts = 0;
-  if (!exact() && flash_takes(kv, args.head_dim)) {
+  const bool tensor_cores = !exact() && flash_takes(kv, args.head_dim);
+  if (tensor_cores) {
     const std::vector<FlashTile> tiles = flash_tiles(args.sequences);
     for (const FlashTile& t : tiles) prompts += t.rows;
     flash({.q = f32_rows(args.q),
@@ -87,8 +108,23 @@ void CudaOps::attention(const AttentionArgs& args) {
   }
   if (prompts == e.rows) return;
   const int64_t others = e.rows - prompts;
-  attend({.q = rows_from(f32_rows(args.q), prompts, others),
-          .out = rows_from(written(args.out), prompts, others),
+  const F32Rows q = rows_from(f32_rows(args.q), prompts, others);
+  const F32Rows out = rows_from(written(args.out), prompts, others);
+  if (tensor_cores && flash_decode_takes(q, out)) {
+    flash_decode({.q = q,
+                  .out = out,
+                  .kv = kv,
+                  .tables = rows_from(uploads_->tables(args.sequences), prompts),
+                  .rows = others,
+                  .heads = static_cast<int32_t>(args.heads),
+                  .kv_heads = static_cast<int32_t>(args.kv_heads),
+                  .head_dim = static_cast<int32_t>(args.head_dim),
+                  .max_keys = static_cast<int32_t>(e.last_position + 1),
+                  .scale = args.scale});
+    return;
+  }
+  attend({.q = q,
+          .out = out,
           .keys = kv,
           .tables = rows_from(uploads_->tables(args.sequences), prompts),
           .rows = others,

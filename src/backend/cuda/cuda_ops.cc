@@ -28,6 +28,8 @@ CudaOps::CudaOps(Device device, ComputeType compute)
   uploads_ = std::make_unique<StepUploads>(stream_, device_memory());
   recorder_ = std::make_unique<StepRecorder>(stream_, *uploads_);
   matmul_ = std::make_unique<Matmul>();
+  FATHOM_CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&arrived_), kArrived * sizeof(int32_t)));
+  FATHOM_CUDA_CHECK(cudaMemset(arrived_, 0, kArrived * sizeof(int32_t)));
 }
 
 CudaOps::~CudaOps() {
@@ -35,6 +37,7 @@ CudaOps::~CudaOps() {
   recorder_.reset();
   weights_.reset();
   uploads_.reset();
+  cudaFree(arrived_);
   cudaStreamDestroy(stream_);
 }
 

@@ -120,6 +120,7 @@ class CudaOps final : public Ops {
   cuda::Extent extent(std::span<const SequenceRows> sequences) const;
   // Attention in parts that fit the scratch memory.
   void attend(cuda::AttendArgs args);
+  void flash_decode(cuda::FlashDecodeArgs args);
 
   RowClasses classes_;
   cuda::Device device_;
@@ -133,6 +134,9 @@ class CudaOps final : public Ops {
   bool has_int8_ = false;  // some weight takes int8 inputs
   Copies copies_;
   Workspace scratch_, copies_memory_;
+  // flash_decode()'s counters, all zero between launches.
+  static constexpr int64_t kArrived = int64_t{1} << 16;
+  int32_t* arrived_ = nullptr;
 };
 
 }  // namespace fathom

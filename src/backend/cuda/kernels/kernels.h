@@ -213,6 +213,24 @@ struct FlashArgs {
 bool flash_takes(const DevicePages& kv, int64_t head_dim);
 void flash(const FlashArgs& a, cudaStream_t stream);
 
+// flash_decode.cu: the same for generated rows. Where flash_takes() and flash_decode_takes().
+struct FlashDecodeArgs {
+  F32Rows q, out;               // [rows, heads * head_dim]; out may be q
+  uint16_t* rounded = nullptr;  // `out` in bfloat16, rows side by side; or null
+  DevicePages kv;
+  StepTables tables;
+  int64_t rows = 0;
+  int32_t heads = 0, kv_heads = 0, head_dim = 0;
+  int32_t max_keys = 0;  // of any row
+  float scale = 0;
+  float* partials = nullptr;   // flash_decode_scratch() floats
+  int32_t* arrived = nullptr;  // flash_decode_counters() zeros, which are zeros again afterwards
+};
+bool flash_decode_takes(const F32Rows& q, const F32Rows& out);
+int64_t flash_decode_scratch(const FlashDecodeArgs& a);
+int64_t flash_decode_counters(const FlashDecodeArgs& a);
+void flash_decode(const FlashDecodeArgs& a, cudaStream_t stream);
+
 // bf16.cu: x rounded to bfloat16, rows side by side; weights decoded to it; x += bias.
 void round_inputs(const F32Rows& x, uint16_t* out, cudaStream_t stream);
 void decode_weight(const DeviceWeight& w, uint16_t* out, cudaStream_t stream);

@@ -109,10 +109,11 @@ void GqaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
     ops.rms_norm({.x = qh, .weight = l.q_norm, .eps = eps, .out = qh});
     ops.rms_norm({.x = kh, .weight = l.k_norm, .eps = eps, .out = kh});
   }
-  ops.rope({.x = q, .angles = context.angles, .heads = heads, .layout = rope_layout_});
-  ops.rope({.x = k, .angles = context.angles, .heads = kv_heads, .layout = rope_layout_});
   const KvPages& kv = context.step.kv[static_cast<std::size_t>(layer)];
-  ops.kv_append({.parts = std::array{k, v}, .kv = kv, .sequences = context.step.sequences});
+  ops.rope_append(
+      {.q = {.x = q, .angles = context.angles, .heads = heads, .layout = rope_layout_},
+       .k = {.x = k, .angles = context.angles, .heads = kv_heads, .layout = rope_layout_},
+       .append = {.parts = std::array{k, v}, .kv = kv, .sequences = context.step.sequences}});
   ops.attention({.q = q,
                  .kv = kv,
                  .sequences = context.step.sequences,

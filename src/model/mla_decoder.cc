@@ -171,14 +171,15 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const TensorView latent = kv_row.columns(0, mla_.kv_lora_rank);
   const TensorView k_rope = kv_row.columns(mla_.kv_lora_rank, rope);
   ops.rms_norm({.x = latent, .weight = l.kv_a_layernorm, .eps = kLatentNormEps, .out = latent});
-  ops.rope({.x = q,
-            .angles = context.angles,
-            .heads = heads,
-            .offset = nope,
-            .layout = mla_.rope_layout});
-  ops.rope({.x = k_rope, .angles = context.angles, .heads = 1, .layout = mla_.rope_layout});
   const KvPages& kv = context.step.kv[static_cast<std::size_t>(layer)];
-  ops.kv_append({.parts = std::span(&kv_row, 1), .kv = kv, .sequences = context.step.sequences});
+  ops.rope_append(
+      {.q = {.x = q,
+             .angles = context.angles,
+             .heads = heads,
+             .offset = nope,
+             .layout = mla_.rope_layout},
+       .k = {.x = k_rope, .angles = context.angles, .heads = 1, .layout = mla_.rope_layout},
+       .append = {.parts = std::span(&kv_row, 1), .kv = kv, .sequences = context.step.sequences}});
   const double scale = 1.0 / std::sqrt(static_cast<double>(nope + rope)) * rope_.mla_scale_factor;
   const TensorView o = ws.f32(x.rows, heads * mla_.v_head_dim);
   ops.mla_attention({.q = q,

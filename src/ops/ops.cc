@@ -37,6 +37,12 @@ void Ops::linears(std::span<const LinearArgs> args) {
   for (const LinearArgs& a : args) linear(a);
 }
 
+void Ops::rope_append(const RopeAppendArgs& args) {
+  rope(args.q);
+  rope(args.k);
+  kv_append(args.append);
+}
+
 void Ops::mark(std::string_view, const TensorView&) {}
 
 }  // namespace fathom

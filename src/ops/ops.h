@@ -104,6 +104,13 @@ struct KvAppendArgs {
   std::span<const SequenceRows> sequences;
 };
 
+// rope(q); rope(k); kv_append(append): what stands between the products and the attention of a
+// layer, in one operation.
+struct RopeAppendArgs {
+  RopeArgs q, k;        // k.x: a part of `append`, or columns of one
+  KvAppendArgs append;  // as it is once k is rotated
+};
+
 // Causal softmax attention over the paged cache, which already holds this step's rows.
 // A cache row is [k of all KV heads | v of all KV heads]; query head h uses KV head h / (heads /
 // kv_heads).
@@ -368,6 +375,7 @@ class Ops {
   virtual void rope(const RopeArgs& args) = 0;
   virtual void simulate(const SimulateArgs& args) = 0;
   virtual void kv_append(const KvAppendArgs& args) = 0;
+  virtual void rope_append(const RopeAppendArgs& args);  // default: one after another
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void mla_attention(const MlaAttentionArgs& args) = 0;
   virtual void select_rows(const SelectRowsArgs& args) = 0;
@@ -408,6 +416,7 @@ class OpsDecorator : public Ops {
   void rope(const RopeArgs& a) override { inner_.rope(a); }
   void simulate(const SimulateArgs& a) override { inner_.simulate(a); }
   void kv_append(const KvAppendArgs& a) override { inner_.kv_append(a); }
+  void rope_append(const RopeAppendArgs& a) override { inner_.rope_append(a); }
   void attention(const AttentionArgs& a) override { inner_.attention(a); }
   void mla_attention(const MlaAttentionArgs& a) override { inner_.mla_attention(a); }
   void select_rows(const SelectRowsArgs& a) override { inner_.select_rows(a); }

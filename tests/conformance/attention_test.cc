@@ -198,6 +198,61 @@ TEST(AttentionTest, GeneratedRowsOfManyLengths) {
   }
 }
 
+// In one operation what three do, to the bit: of k a part of its own, or the last channels of one.
+TEST(AttentionTest, RopeAndAppend) {
+  OpBackend backend({.threads = 2});
+  std::mt19937 rng(12);
+  const int64_t heads = 3, kv_heads = 2, dim = 8, nope = 4, rank = 10;
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF16}) {
+    for (const bool latent : {false, true}) {
+      for (const RopeLayout layout : {RopeLayout::kHalf, RopeLayout::kPairs}) {
+        const int64_t width = latent ? rank + dim : 2 * kv_heads * dim;
+        const int64_t offset = latent ? nope : 0, k_heads = latent ? 1 : kv_heads;
+        CachedStep f(rng, width, 16, {{15, 3}, {0, 40}});
+        KvCache caches[2] = {
+            *KvCache::create(std::array{KvLayerSpec{width}},
+                             {.capacity_tokens = 4096, .page_tokens = 16, .type = type}),
+            *KvCache::create(std::array{KvLayerSpec{width}},
+                             {.capacity_tokens = 4096, .page_tokens = 16, .type = type})};
+        Matrix q(f.rows, heads * (dim + offset)), row(f.rows, latent ? width : kv_heads * dim, 1);
+        Matrix v(f.rows, kv_heads * dim), angles(f.rows, dim);
+        for (Matrix* m : {&q, &row, &v, &angles}) m->fill(rng);
+        Matrix q2(f.rows, heads * (dim + offset)), row2(f.rows, row.view().cols, 1);
+        q2.copy(q);
+        row2.copy(row);
+        const auto args = [&](const Matrix& of, const Matrix& r, KvCache& cache,
+                              std::span<const TensorView> parts) {
+          const TensorView k = latent ? r.view().columns(rank, dim) : r.view();
+          return RopeAppendArgs{
+              .q = {of.view(), angles.view(), heads, offset, layout},
+              .k = {k, angles.view(), k_heads, 0, layout},
+              .append = {parts.first(latent ? 1 : 2), cache.layers()[0], f.sequences}};
+        };
+        const std::array parts{row.view(), v.view()}, parts2{row2.view(), v.view()};
+        const RopeAppendArgs one = args(q, row, caches[0], parts);
+        backend.rope_append(one);
+        const RopeAppendArgs apart = args(q2, row2, caches[1], parts2);
+        backend.rope(apart.q);
+        backend.rope(apart.k);
+        backend.kv_append(apart.append);
+        for (int64_t r = 0; r < f.rows; ++r) {
+          EXPECT_EQ(std::memcmp(q.view().f32(r), q2.view().f32(r),
+                                static_cast<std::size_t>(q.view().cols) * sizeof(float)),
+                    0);
+        }
+        const KvPages &a = one.append.kv, &b = apart.append.kv;
+        for (const SequenceRows& s : f.sequences) {
+          for (int64_t p = s.start_position; p < s.start_position + s.num_rows; ++p) {
+            EXPECT_EQ(
+                std::memcmp(a.row(s, p), b.row(s, p), static_cast<std::size_t>(a.row_bytes())), 0)
+                << dtype_name(type) << (latent ? ", latent, " : ", ") << p;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(AttentionTest, AppendWritesExactlyItsRows) {
   std::mt19937 rng(9);
   ReferenceOps reference;

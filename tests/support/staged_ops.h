@@ -54,6 +54,18 @@ class StagedOps : public Ops {
         },
         &Ops::kv_append);
   }
+  void rope_append(const RopeAppendArgs& a) override {
+    std::vector<TensorView> parts(a.append.parts.begin(), a.append.parts.end());
+    run(
+        a,
+        [&](Stage& s, RopeAppendArgs& b) {
+          for (TensorView& p : parts) s.tensors({&p});
+          b.append.parts = parts;
+          s.tensors({&b.q.x, &b.q.angles, &b.k.x, &b.k.angles});
+          s.pages({&b.append.kv}, b.append.sequences);
+        },
+        &Ops::rope_append);
+  }
   void attention(const AttentionArgs& a) override {
     run(
         a,

@@ -38,14 +38,38 @@ std::vector<FlashTile> flash_tiles(std::span<const SequenceRows> sequences) {
 
 }  // namespace
 
-void CudaOps::kv_append(const KvAppendArgs& args) {
+AppendArgs CudaOps::append_args(const KvAppendArgs& args) {
   FATHOM_CHECK(args.parts.size() == 1 || args.parts.size() == 2) << args.parts.size();
   AppendArgs a{.parts = static_cast<int>(args.parts.size()),
                .kv = device_pages(args.kv),
                .tables = uploads_->tables(args.sequences),
                .rows = extent(args.sequences).rows};
   for (std::size_t i = 0; i < args.parts.size(); ++i) a.part[i] = f32_rows(args.parts[i]);
-  cuda::kv_append(a, stream_);
+  return a;
+}
+
+void CudaOps::kv_append(const KvAppendArgs& args) { cuda::kv_append(append_args(args), stream_); }
+
+void CudaOps::rope_append(const RopeAppendArgs& args) {
+  const RopeArgs& k = args.k;
+  RopeAppendKernelArgs a{.append = append_args(args.append)};
+  bool found = false;
+  int64_t before = 0;
+  for (const TensorView& part : args.append.parts) {
+    const int64_t column = (k.x.data - part.data) / static_cast<int64_t>(sizeof(float));
+    if (k.x.row_stride == part.row_stride && column >= 0 && column + k.x.cols <= part.cols) {
+      a.k_column = before + column;
+      found = true;
+    }
+    before += part.cols;
+  }
+  if (!found || args.append.kv.dtype == DType::kQ8_0 || k.x.cols != k.heads * k.angles.cols) {
+    Ops::rope_append(args);
+    return;
+  }
+  a.q = rope_args(args.q);
+  a.k = rope_args(k);
+  cuda::rope_append(a, stream_);
 }
 
 void CudaOps::attend(AttendArgs a) {

@@ -337,16 +337,19 @@ void CudaOps::rope_angles(const RopeAnglesArgs& args) {
                     stream_);
 }
 
+RopeKernelArgs CudaOps::rope_args(const RopeArgs& args) {
+  return {.x = written(args.x),
+          .angles = f32_rows(args.angles),
+          .heads = args.heads,
+          .head_dim = args.x.cols / args.heads,
+          .offset = args.offset,
+          .pairs = args.layout == RopeLayout::kPairs,
+          .inverse = args.inverse};
+}
+
 void CudaOps::rope(const RopeArgs& args) {
   if (args.x.empty()) return;
-  cuda::rope({.x = written(args.x),
-              .angles = f32_rows(args.angles),
-              .heads = args.heads,
-              .head_dim = args.x.cols / args.heads,
-              .offset = args.offset,
-              .pairs = args.layout == RopeLayout::kPairs,
-              .inverse = args.inverse},
-             stream_);
+  cuda::rope(rope_args(args), stream_);
 }
 
 void CudaOps::mlp(const MlpArgs& args) {

@@ -50,6 +50,7 @@ class CudaOps final : public Ops {
   void rope_angles(const RopeAnglesArgs& args) override;
   void rope(const RopeArgs& args) override;
   void kv_append(const KvAppendArgs& args) override;
+  void rope_append(const RopeAppendArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void mla_attention(const MlaAttentionArgs& args) override;
   void select_rows(const SelectRowsArgs& args) override;
@@ -118,6 +119,8 @@ class CudaOps final : public Ops {
   int64_t prompt_rows(int64_t rows) const;
   // The step's rows and last position, or further on in a step that may be repeated.
   cuda::Extent extent(std::span<const SequenceRows> sequences) const;
+  cuda::RopeKernelArgs rope_args(const RopeArgs& args);
+  cuda::AppendArgs append_args(const KvAppendArgs& args);
   // Attention in parts that fit the scratch memory.
   void attend(cuda::AttendArgs args);
   void flash_decode(cuda::FlashDecodeArgs args);

@@ -25,19 +25,52 @@ __device__ void store(uint8_t* row, int64_t i, float v) {
   }
 }
 
+__device__ void store(DType type, uint8_t* row, int64_t i, float v) {
+  if (type == DType::kF32) store<float>(row, i, v);
+  if (type == DType::kF16) store<__half>(row, i, v);
+  if (type == DType::kBF16) store<__nv_bfloat16>(row, i, v);
+}
+
+__device__ float appended(const AppendArgs& a, int64_t r, int64_t i) {
+  const int64_t first = a.part[0].cols;
+  return i < first ? a.part[0].row(r)[i] : a.part[1].row(r)[i - first];
+}
+
+// Threads of a row: a pair of q's channels each, then a pair of k's, then one other channel of the
+// cached row.
+__global__ void rope_append_kernel(RopeAppendKernelArgs a) {
+  begin_kernel();
+  const int64_t r = blockIdx.x;
+  int64_t i = static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+  const int64_t q_pairs = a.q.angles.cols / 2 * a.q.heads, k_pairs = a.k.x.cols / 2;
+  if (i < q_pairs) {
+    rotate(a.q, r, i);
+    return;
+  }
+  const DevicePages& kv = a.append.kv;
+  const RowInfo info = a.append.tables.rows[r];
+  uint8_t* const to = cached_row(kv, a.append.tables, info, info.position / kv.tokens_per_row);
+  i -= q_pairs;
+  if (i < k_pairs) {
+    const RopePair p = rotate(a.k, r, i);
+    store(kv.dtype, to, a.k_column + p.first, p.u);
+    store(kv.dtype, to, a.k_column + p.second, p.v);
+    return;
+  }
+  i -= k_pairs;
+  if (i >= a.k_column) i += a.k.x.cols;
+  if (i < kv.row_elements) store(kv.dtype, to, i, appended(a.append, r, i));
+}
+
 __global__ void append_kernel(AppendArgs a) {
   begin_kernel();
   const int64_t r = blockIdx.x;
   const RowInfo info = a.tables.rows[r];
   uint8_t* to = cached_row(a.kv, a.tables, info, info.position / a.kv.tokens_per_row);
-  const int64_t first = a.part[0].cols;
-  const auto value = [&](int64_t i) {
-    return i < first ? a.part[0].row(r)[i] : a.part[1].row(r)[i - first];
-  };
   if (a.kv.dtype == DType::kQ8_0) {
     // A warp a block of 32.
     for (int64_t b = threadIdx.x / 32; b < a.kv.row_elements / 32; b += blockDim.x / 32) {
-      const float v = value(b * 32 + threadIdx.x % 32);
+      const float v = appended(a, r, b * 32 + threadIdx.x % 32);
       const float d = warp_max(fabsf(v)) / 127.0f;
       uint8_t* block = to + b * 34;
       if (threadIdx.x % 32 == 0) *reinterpret_cast<__half*>(block) = __float2half_rn(d);
@@ -46,12 +79,8 @@ __global__ void append_kernel(AppendArgs a) {
     }
     return;
   }
-  for (int64_t i = threadIdx.x; i < a.kv.row_elements; i += blockDim.x) {
-    const float v = value(i);
-    if (a.kv.dtype == DType::kF32) store<float>(to, i, v);
-    if (a.kv.dtype == DType::kF16) store<__half>(to, i, v);
-    if (a.kv.dtype == DType::kBF16) store<__nv_bfloat16>(to, i, v);
-  }
+  for (int64_t i = threadIdx.x; i < a.kv.row_elements; i += blockDim.x)
+    store(a.kv.dtype, to, i, appended(a, r, i));
 }
 
 // The keys of a row: how many, and where each stands.
@@ -324,6 +353,14 @@ void launch_type(const AttendArgs& a, cudaStream_t stream) {
 void kv_append(const AppendArgs& a, cudaStream_t stream) {
   if (a.rows == 0) return;
   launch_kernel(append_kernel, static_cast<unsigned>(a.rows), 128, 0, stream, a);
+}
+
+void rope_append(const RopeAppendKernelArgs& a, cudaStream_t stream) {
+  if (a.append.rows == 0) return;
+  constexpr int kEach = 256;
+  const int64_t items = a.q.angles.cols / 2 * a.q.heads + a.append.kv.row_elements - a.k.x.cols / 2;
+  const dim3 grid(static_cast<unsigned>(a.append.rows), blocks_for(items, kEach));
+  launch_kernel(rope_append_kernel, grid, kEach, 0, stream, a);
 }
 
 int64_t attend_scratch(const AttendArgs& a) {

@@ -288,6 +288,26 @@ __device__ inline float block_sum(float v, float* shared) {
 }
 __device__ inline float silu(float x) { return x / (1.0f + __expf(-x)); }
 
+// Rotates pair i (of heads · angles' half) of row r and returns where in the row it stands.
+struct RopePair {
+  int64_t first, second;
+  float u, v;
+};
+__device__ inline RopePair rotate(const RopeKernelArgs& a, int64_t r, int64_t at) {
+  const int64_t half = a.angles.cols / 2, h = at / half, i = at % half;
+  const float cosine = a.angles.row(r)[i];
+  float sine = a.angles.row(r)[half + i];
+  if (a.inverse) sine = -sine;
+  float* const x = a.x.row(r);
+  const int64_t head = h * a.head_dim + a.offset;
+  RopePair p{.first = head + (a.pairs ? 2 * i : i),
+             .second = head + (a.pairs ? 2 * i + 1 : i + half)};
+  const float u = x[p.first], v = x[p.second];
+  x[p.first] = p.u = u * cosine - v * sine;
+  x[p.second] = p.v = v * cosine + u * sine;
+  return p;
+}
+
 // Programmatic dependent launch (CUDA Programming Guide): the blocks of a kernel may begin while
 // the kernel before it in the stream runs, and wait where they need its results. Every kernel of
 // this folder calls both, so that none overtakes more than its predecessor.

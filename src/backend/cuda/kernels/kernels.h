@@ -174,6 +174,14 @@ struct AppendArgs {
   int64_t rows = 0;
 };
 void kv_append(const AppendArgs& a, cudaStream_t stream);
+// rope(q); rope(k); kv_append(append) in one launch. k: all channels of its heads, which are
+// columns [k_column, + k.x.cols) of the cached row. Not into a Q8_0 cache.
+struct RopeAppendKernelArgs {
+  RopeKernelArgs q, k;
+  int64_t k_column = 0;
+  AppendArgs append;
+};
+void rope_append(const RopeAppendKernelArgs& a, cudaStream_t stream);
 
 // Softmax attention of every row and head on cached rows: those of `window` in (position −
 // window_tokens, position], then those of `keys`: the row's `selected` ones, or all that it sees.

@@ -161,19 +161,8 @@ __global__ void angles_kernel(AnglesArgs a) {
 
 __global__ void rope_kernel(RopeKernelArgs a) {
   begin_kernel();
-  const int64_t half = a.angles.cols / 2;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (at >= half * a.heads) return;
-  const int64_t h = at / half, i = at % half;
-  const float cosine = a.angles.row(blockIdx.y)[i];
-  float sine = a.angles.row(blockIdx.y)[half + i];
-  if (a.inverse) sine = -sine;
-  float* x = a.x.row(blockIdx.y) + h * a.head_dim + a.offset;
-  float& p = x[a.pairs ? 2 * i : i];
-  float& q = x[a.pairs ? 2 * i + 1 : i + half];
-  const float u = p, v = q;
-  p = u * cosine - v * sine;
-  q = v * cosine + u * sine;
+  if (at < a.angles.cols / 2 * a.heads) rotate(a, blockIdx.y, at);
 }
 
 __global__ void silu_mul_kernel(F32Rows gate, F32Rows up, float limit) {

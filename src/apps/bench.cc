@@ -121,7 +121,7 @@ Action add_bench(CLI::App& program, CLI::App*& command) {
   command->add_option("MODEL", o->model, "Model directory, file or bundled name");
   command->add_option("--synthetic", o->synthetic,
                       "Random weights instead of MODEL: SHAPE:TYPE, with one of the shapes " +
-                          synthetic_shapes() + " and a type such as q8_0, q4_k or bf16");
+                          synthetic_shapes() + " and a type such as q8_0, q4_k, fp8 or bf16");
   command
       ->add_option("-p,--prefill", o->prefill,
                    "Prompt tokens, several with commas (default 512; 0 = none)")

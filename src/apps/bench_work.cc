@@ -9,6 +9,10 @@ namespace fathom {
 void WorkCounter::count_matrix(const WeightView& weight, int64_t rows) {
   if (!weight.defined() || rows == 0) return;
   work_.weight_bytes += weight.bytes();
+  if (weight.scales != nullptr) {
+    const int64_t r = weight.scale_block_rows, c = weight.scale_block_cols;
+    work_.weight_bytes += (weight.rows + r - 1) / r * ((weight.cols + c - 1) / c) * 4;
+  }
   if (weight.exponents != nullptr) work_.weight_bytes += weight.rows * (weight.cols / kF4Block);
   work_.linear_operations += 2 * rows * weight.rows * weight.cols;
 }

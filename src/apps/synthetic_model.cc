@@ -39,10 +39,13 @@ class Plan {
   void matrix(std::string name, int64_t rows, int64_t cols) { add(name, type_, rows, cols); }
   // The head: more bits where the others have few, as usual in files.
   void head(std::string name, int64_t rows, int64_t cols) {
-    add(name, type_ == DType::kQ4_K ? DType::kQ6_K : type_, rows, cols);
+    add(name, type_ == DType::kQ4_K ? DType::kQ6_K : outer_type(), rows, cols);
+  }
+  void embeddings(std::string name, int64_t rows, int64_t cols) {
+    add(name, outer_type(), rows, cols);
   }
   void float_matrix(std::string name, int64_t rows, int64_t cols) {
-    add(name, DType::kF32, rows, cols);
+    push({.name = std::move(name), .dtype = DType::kF32, .shape = {rows, cols}});
   }
   void vector(std::string name, int64_t size, float value) {
     push({.name = std::move(name), .dtype = DType::kF32, .shape = {size}, .constant = value});
@@ -68,10 +71,14 @@ class Plan {
   std::vector<Planned>& tensors() { return tensors_; }
 
  private:
+  // FP8 models keep the head and the embeddings in BF16.
+  DType outer_type() const { return type_ == DType::kF8E4M3 ? DType::kBF16 : type_; }
   void add(const std::string& name, DType type, int64_t rows, int64_t cols) {
     if (cols % dtype_block(type).elements != 0) type = DType::kQ8_0;
     if (cols % dtype_block(type).elements != 0) type = DType::kF16;
     push({.name = name, .dtype = type, .shape = {rows, cols}});
+    if (type == DType::kF8E4M3)
+      float_matrix(name + "_scale_inv", (rows + 127) / 128, (cols + 127) / 128);
   }
   void push(Planned t) {
     t.bytes = dtype_row_bytes(t.dtype, t.shape.back());
@@ -208,7 +215,7 @@ json qwen_config() {
 template <const QwenShape& s>
 void plan_qwen(Plan& p) {
   const int64_t head_dim = s.hidden / s.heads;
-  p.matrix("model.embed_tokens.weight", s.vocab, s.hidden);
+  p.embeddings("model.embed_tokens.weight", s.vocab, s.hidden);
   p.vector("model.norm.weight", s.hidden, 1.0f);
   p.head("lm_head.weight", s.vocab, s.hidden);
   for (int64_t i = 0; i < s.layers; ++i) {
@@ -269,7 +276,7 @@ void plan_swiglu(Plan& p, const std::string& prefix, int64_t inner) {
 }
 
 void plan_v2_lite(Plan& p) {
-  p.matrix("model.embed_tokens.weight", kVocab, kHidden);
+  p.embeddings("model.embed_tokens.weight", kVocab, kHidden);
   p.vector("model.norm.weight", kHidden, 1.0f);
   p.head("lm_head.weight", kVocab, kHidden);
   for (int64_t i = 0; i < kLayers; ++i) {
@@ -446,10 +453,13 @@ Result<ModelFiles> make_synthetic_model(const std::string& spec, ThreadPool& poo
         fmt::format("'{}' is no synthetic model, expected {}", spec,
                     shape->native ? name + ":native" : "a type of weights behind the colon"));
   }
-  const auto type = shape->native ? std::optional(DType::kBF16) : dtype_from_name(type_name);
-  if (!type || !has_random_blocks(*type)) {
+  const bool fp8 = type_name == "FP8";
+  const auto type = shape->native ? std::optional(DType::kBF16)
+                    : fp8         ? std::optional(DType::kF8E4M3)
+                                  : dtype_from_name(type_name);
+  if (!type || !(fp8 || has_random_blocks(*type))) {
     return invalid_argument(fmt::format(
-        "'{}' in '{}' is no type of weights, expected F32, F16, BF16, Q8_0, Q4_0, Q4_K, …",
+        "'{}' in '{}' is no type of weights, expected F32, F16, BF16, FP8, Q8_0, Q4_0, Q4_K, …",
         type_name, spec));
   }
   Plan plan(*type);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Decode of one sequence on a GPU, random weights: R1-Distill-Qwen-7B's shape at 85 % of the measured copy bandwidth
-in BF16, 80 % in Q8_0, 70 % in Q4_K; V2-Lite's at twice llama.cpp's rate on the same file ($PEERS, $FATHOM_BENCH_DIR)."""
+in BF16, 80 % in FP8 and Q8_0, 70 % in Q4_K; V2-Lite's at twice llama.cpp's rate on the same file ($PEERS,
+$FATHOM_BENCH_DIR)."""
 import os
 import sys
 
@@ -10,7 +11,7 @@ from gpu import bench, judge, peer_rate, rate, require_gpu  # noqa: E402
 SEVEN, LITE = "r1-distill-qwen-7b", "v2-lite"
 device = require_gpu()
 failures, figures = [], []
-for kind, share in [("bf16", 0.85), ("q8_0", 0.80), ("q4_k", 0.70)]:
+for kind, share in [("bf16", 0.85), ("fp8", 0.80), ("q8_0", 0.80), ("q4_k", 0.70)]:
     result = bench(f"{SEVEN}:{kind}", "-p", "0", "-n", "128")["results"][0]
     got = result["share_of_read_bandwidth"]
     figures.append(f"7B {kind} {rate(result):.0f} tokens/s, {100 * got:.0f} %")

@@ -33,11 +33,16 @@ class OpBackend : public StagedOps {
  public:
   explicit OpBackend(const CpuOpsOptions& options = {}) : StagedOps(make_cuda(options)) {}
 };
+inline bool has_fp8_prompts(const OpBackend& ops) { return ops.has_fp8_prompts(); }
+// What is left of a sum's precision where prompts take bfloat16.
+inline constexpr double kPromptRounding = 1.0 / 128;
 #else
 inline std::unique_ptr<Ops> make_backend(const CpuOpsOptions& options = {}) {
   return std::make_unique<CpuOps>(options);
 }
 using OpBackend = CpuOps;
+inline bool has_fp8_prompts(const OpBackend&) { return false; }
+inline constexpr double kPromptRounding = 0;
 #endif
 
 }  // namespace fathom::test

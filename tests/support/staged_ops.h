@@ -16,6 +16,10 @@ class StagedOps : public Ops {
  public:
   explicit StagedOps(std::unique_ptr<CudaOps> inner) : inner_(std::move(inner)) {}
   std::string_view description() const override { return inner_->description(); }
+  // Of the operations that follow.
+  void begin_rows(const RowClasses& classes) override { classes_ = classes; }
+  // Whether prompts take FP8 weights on the tensor cores (Hopper).
+  bool has_fp8_prompts() const { return inner_->device().major == 9; }
 
   void embed(const EmbedArgs& a) override {
     run(a, [&](Stage& s, EmbedArgs& b) { s.tensors({&b.out}); }, &Ops::embed);
@@ -204,13 +208,14 @@ class StagedOps : public Ops {
     Args staged = args;
     Stage stage;
     stage_arguments(stage, staged);
-    inner_->begin_rows({});
+    inner_->begin_rows(classes_);
     (inner_.get()->*op)(staged);
     FATHOM_CUDA_CHECK(cudaDeviceSynchronize());
     inner_->weights().clear();  // the test's weights end with it
   }
 
   std::unique_ptr<CudaOps> inner_;
+  RowClasses classes_;
 };
 
 }  // namespace fathom::test

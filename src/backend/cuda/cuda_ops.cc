@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 namespace fathom {
@@ -109,7 +110,12 @@ void CudaOps::norm(NormArgs args) {
   if (!exact() && rows == classes_.rows && norm_takes_copies(args)) {
     copies_memory_.reset();
     Copies c{.data = args.out.data, .rows = rows, .cols = args.x.cols, .stride = args.out.stride};
-    if (classes_.prompt_rows == rows) {
+    if (classes_.prompt_rows == rows && has_fp8_ && args.x.cols % 128 == 0) {
+      c.fp8 = fp8_rows(rows, args.x.cols, copies_memory_);
+      c.fp8.data = c.data;
+      args.fp8 = c.fp8.codes;
+      copies_ = c;
+    } else if (classes_.prompt_rows == rows) {
       c.rounded = args.rounded = copies_memory_.array<uint16_t>(rows * args.x.cols);
       copies_ = c;
     } else if (classes_.prompt_rows == 0 && has_int8_) {
@@ -249,10 +255,81 @@ const uint16_t* CudaOps::rounded_inputs(const TensorView& x) {
   return out;
 }
 
-void CudaOps::prompt_linear(const LinearArgs& args, const uint16_t* inputs, uint16_t* rounded_out) {
+bool CudaOps::takes_fp8(const DeviceWeight& w) {
+  const bool fits = compute_ == ComputeType::kAuto && w.dtype == DType::kF8E4M3 && w.aligned &&
+                    w.scales != nullptr && w.scale_block_rows == 128 && w.scale_block_cols == 128 &&
+                    w.scale_row0 % 128 == 0 && w.scale_stride == fp8_scale_stride(w.cols) &&
+                    matmul_->takes_fp8(w.cols, w.rows);
+  has_fp8_ = has_fp8_ || fits;
+  return fits;
+}
+
+CudaOps::Fp8Rows CudaOps::fp8_rows(int64_t rows, int64_t cols, Workspace& memory) {
+  Fp8Rows out{.rows = rows, .cols = cols};
+  out.codes.rows = padded_rows(rows);
+  out.codes.q = memory.array<uint8_t>(out.codes.rows * cols);
+  out.codes.scales = memory.array<float>(out.codes.rows * ((cols + 127) / 128));
+  return out;
+}
+
+void CudaOps::prompt_inputs(const TensorView& x, const DeviceWeight& w, PromptInputs& inputs) {
+  if (!takes_fp8(w)) {
+    if (inputs.rounded == nullptr) inputs.rounded = rounded_inputs(x);
+    return;
+  }
+  if (inputs.fp8.codes.q != nullptr) return;
+  const Fp8Rows& known = copies_.fp8;
+  if (known.codes.q != nullptr && known.data == x.data && known.rows == x.rows &&
+      known.cols == x.cols) {
+    inputs.fp8 = known;
+    return;
+  }
+  inputs.fp8 = fp8_rows(x.rows, x.cols, scratch_);
+  quantize_fp8(f32_rows(x), inputs.fp8.codes, stream_);
+}
+
+void CudaOps::fp8_linear(const LinearArgs& args, const DeviceWeight& w, const Fp8Rows& x,
+                         uint16_t* rounded_out) {
+  Matmul::Fp8Product p{.x = x.codes.q,
+                       .x_scales = x.codes.scales,
+                       .weight = w.data,
+                       .weight_scales = w.scales + w.scale_row0 / 128 * w.scale_stride,
+                       .bias = weights_->vector(args.bias),
+                       .out = rounded_out,
+                       .bf16_out = rounded_out != nullptr,
+                       .rows = x.codes.rows,
+                       .in = w.cols,
+                       .columns = w.rows};
+  float* padded = nullptr;
+  if (rounded_out == nullptr) {
+    if (x.codes.rows != x.rows || args.out.row_stride != w.rows)
+      padded = scratch_.array<float>(x.codes.rows * w.rows);
+    p.out = padded != nullptr ? padded : args.out.f32(0);
+  }
+  const float* late_bias = nullptr;
+  if (!matmul_->run(p, stream_)) {
+    FATHOM_CHECK(rounded_out == nullptr);
+    std::swap(late_bias, p.bias);
+    matmul_->run(p, stream_);
+  }
+  if (padded != nullptr) {
+    const auto row_bytes = static_cast<std::size_t>(w.rows) * sizeof(float);
+    FATHOM_CUDA_CHECK(cudaMemcpy2DAsync(
+        args.out.f32(0), static_cast<std::size_t>(args.out.row_stride) * sizeof(float), padded,
+        row_bytes, row_bytes, static_cast<std::size_t>(x.rows), cudaMemcpyDeviceToDevice, stream_));
+  }
+  if (late_bias != nullptr) add_bias(f32_rows(args.out), late_bias, stream_);
+}
+
+void CudaOps::prompt_linear(const LinearArgs& args, const PromptInputs& inputs,
+                            uint16_t* rounded_out) {
   const Workspace::Scope scope(scratch_);
   const DeviceWeight w = weights_->get(args.weight);
-  Matmul::Product p{.x = inputs,
+  if (takes_fp8(w)) {
+    fp8_linear(args, w, inputs.fp8, rounded_out);
+    return;
+  }
+  Matmul::Product p{.x = inputs.rounded,
                     .weight = w.data,
                     .bias = weights_->vector(args.bias),
                     .out = rounded_out,
@@ -282,14 +359,23 @@ void CudaOps::prompt_mlp(const MlpArgs& args) {
   const Workspace::Scope scope(scratch_);
   const SwigluWeights& w = args.weights;
   const int64_t rows = args.x.rows, inner = w.gate.rows;
-  const uint16_t* const x = rounded_inputs(args.x);
-  auto* const gate = scratch_.array<uint16_t>(rows * inner);
-  auto* const up = scratch_.array<uint16_t>(rows * inner);
+  const DeviceWeight down = weights_->get(w.down);
+  PromptInputs x, hidden;
+  prompt_inputs(args.x, weights_->get(w.gate), x);
+  prompt_inputs(args.x, weights_->get(w.up), x);
+  auto* const gate = scratch_.array<uint16_t>(padded_rows(rows) * inner);
+  auto* const up = scratch_.array<uint16_t>(padded_rows(rows) * inner);
   prompt_linear({.x = args.x, .weight = w.gate, .bias = {}, .out = {}}, x, gate);
   prompt_linear({.x = args.x, .weight = w.up, .bias = {}, .out = {}}, x, up);
-  silu_mul_bf16(gate, up, rows * inner, stream_);
+  if (takes_fp8(down)) {
+    hidden.fp8 = fp8_rows(rows, inner, scratch_);
+    silu_mul_fp8(gate, up, rows, inner, hidden.fp8.codes, stream_);
+  } else {
+    silu_mul_bf16(gate, up, rows * inner, stream_);
+    hidden.rounded = gate;
+  }
   // Of x the number of rows alone counts.
-  prompt_linear({.x = args.x, .weight = w.down, .bias = w.down_bias, .out = args.out}, gate);
+  prompt_linear({.x = args.x, .weight = w.down, .bias = w.down_bias, .out = args.out}, hidden);
 }
 
 void CudaOps::linear(const LinearArgs& args) { linears(std::span(&args, 1)); }
@@ -301,8 +387,8 @@ void CudaOps::linears(std::span<const LinearArgs> args) {
 
 void CudaOps::products(std::span<const LinearArgs> args, int64_t prompts) {
   const Workspace::Scope scope(scratch_);
-  const uint16_t* rounded = nullptr;
-  TensorView rounded_from;
+  PromptInputs inputs;
+  TensorView inputs_from;
   std::vector<LinearArgs> generated;
   for (const LinearArgs& a : args) {
     if (a.out.empty()) continue;
@@ -311,11 +397,12 @@ void CudaOps::products(std::span<const LinearArgs> args, int64_t prompts) {
       LinearArgs p = a;
       p.x = a.x.row_range(0, own);
       p.out = a.out.row_range(0, own);
-      if (rounded_from.data != p.x.data || rounded_from.cols != p.x.cols) {
-        rounded = rounded_inputs(p.x);
-        rounded_from = p.x;
+      if (inputs_from.data != p.x.data || inputs_from.cols != p.x.cols) {
+        inputs = {};
+        inputs_from = p.x;
       }
-      prompt_linear(p, rounded);
+      prompt_inputs(p.x, weights_->get(p.weight), inputs);
+      prompt_linear(p, inputs);
     }
     if (own == a.x.rows) continue;
     LinearArgs g = a;

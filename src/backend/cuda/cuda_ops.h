@@ -85,13 +85,25 @@ class CudaOps final : public Ops {
       a.q_sums = sums;
     }
   };
+  struct Fp8Rows {
+    const void* data = nullptr;  // of the float32 ones
+    int64_t rows = 0, cols = 0;
+    cuda::Fp8Codes codes;
+  };
   // Copies of the rows that a norm wrote, which the products behind it take: of generated rows in
-  // int8, of prompt rows in bfloat16. Any other operation makes them void.
+  // int8, of prompt rows in E4M3 if some weight takes that, else in bfloat16. Any other operation
+  // makes them void.
   struct Copies {
     const void* data = nullptr;  // of the norm's output
     int64_t rows = 0, cols = 0, stride = 0;
     const uint16_t* rounded = nullptr;
     Int8Rows int8;
+    Fp8Rows fp8;
+  };
+  // x of prompt rows, as some product took it.
+  struct PromptInputs {
+    const uint16_t* rounded = nullptr;
+    Fp8Rows fp8;
   };
   void norm(cuda::NormArgs args);
   // x as kernels take it; for what an operation writes: copies of it are void from now on.
@@ -105,9 +117,21 @@ class CudaOps final : public Ops {
   void generated_linears(std::span<const LinearArgs> args);
   // The same for prompt rows: on the tensor cores, if the shape allows.
   bool takes_prompts(const LinearArgs& args) const;
-  // inputs: x in bfloat16; rounded_out: where the result goes in bfloat16, or null.
-  void prompt_linear(const LinearArgs& args, const uint16_t* inputs,
+  // inputs: x as prompt_inputs() makes it for the weight; rounded_out: where the result goes in
+  // bfloat16, or null: padded_rows() of them without gaps.
+  void prompt_linear(const LinearArgs& args, const PromptInputs& inputs,
                      uint16_t* rounded_out = nullptr);
+  // Adds what a product of x with the weight takes, unless it is there.
+  void prompt_inputs(const TensorView& x, const cuda::DeviceWeight& weight, PromptInputs& inputs);
+  // Whether prompts take the weight on the FP8 tensor cores: by its shape and place alone.
+  bool takes_fp8(const cuda::DeviceWeight& weight);
+  Fp8Rows fp8_rows(int64_t rows, int64_t cols, Workspace& memory);
+  // The number of rows that a product in E4M3 writes.
+  static int64_t padded_rows(int64_t rows) {
+    return (rows + cuda::kFp8Rows - 1) / cuda::kFp8Rows * cuda::kFp8Rows;
+  }
+  void fp8_linear(const LinearArgs& args, const cuda::DeviceWeight& weight, const Fp8Rows& inputs,
+                  uint16_t* rounded_out);
   const uint16_t* rounded_inputs(const TensorView& x);
   // out = the whole block for prompt rows, without leaving bfloat16 in between.
   void prompt_mlp(const MlpArgs& args);
@@ -135,6 +159,7 @@ class CudaOps final : public Ops {
   std::unique_ptr<cuda::StepRecorder> recorder_;
   std::unique_ptr<cuda::Matmul> matmul_;
   bool has_int8_ = false;  // some weight takes int8 inputs
+  bool has_fp8_ = false;   // some weight takes E4M3 inputs of prompts
   Copies copies_;
   Workspace scratch_, copies_memory_;
   // flash_decode()'s counters, all zero between launches.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cuda/matmul.h"
+
 namespace fathom::cuda {
 namespace {
 
@@ -144,6 +146,23 @@ const float* DeviceWeights::vector(const WeightView& weight) {
       copy(weight.data, static_cast<std::size_t>(weight.bytes())));
 }
 
+const float* DeviceWeights::scales(const WeightView& w, int64_t rows, int64_t stride) {
+  if (stride == w.scale_stride)
+    return array(std::span(w.scales, static_cast<std::size_t>(rows * stride)));
+  const std::size_t bytes = static_cast<std::size_t>(rows * stride) * sizeof(float);
+  if (const auto found = copies_.find(w.scales);
+      found != copies_.end() && found->second.bytes >= bytes)
+    return reinterpret_cast<const float*>(found->second.data);
+  std::vector<float> spread(static_cast<std::size_t>(rows * stride));
+  for (int64_t r = 0; r < rows; ++r)
+    std::copy_n(w.scales + r * w.scale_stride, w.scale_stride, spread.data() + r * stride);
+  uint8_t* const p = allocate(bytes);
+  send(reinterpret_cast<const std::byte*>(spread.data()), bytes, p);
+  FATHOM_CUDA_CHECK(cudaStreamSynchronize(stream_));  // `spread` ends here
+  copies_[w.scales] = {p, bytes};
+  return reinterpret_cast<const float*>(p);
+}
+
 DeviceWeight DeviceWeights::get(const WeightView& w) {
   DeviceWeight out;
   out.dtype = w.dtype;
@@ -160,11 +179,13 @@ DeviceWeight DeviceWeights::get(const WeightView& w) {
   if (w.scales != nullptr) {
     // The stored matrix's, from its first row on.
     const int64_t last = (w.scale_row0 + w.rows - 1) / w.scale_block_rows;
-    const auto count = static_cast<std::size_t>((last + 1) * w.scale_stride);
-    out.scales = array(std::span(w.scales, count));
+    // Of DeepSeek's blocks as the tensor cores take them.
+    out.scale_stride = w.scale_block_rows == 128 && w.scale_block_cols == 128
+                           ? fp8_scale_stride(w.cols)
+                           : w.scale_stride;
+    out.scales = scales(w, last + 1, out.scale_stride);
     out.scale_block_rows = w.scale_block_rows;
     out.scale_block_cols = w.scale_block_cols;
-    out.scale_stride = w.scale_stride;
     out.scale_row0 = w.scale_row0;
   }
   if (w.exponents != nullptr) {

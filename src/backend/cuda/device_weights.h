@@ -52,6 +52,8 @@ class DeviceWeights {
   uint8_t* allocate(std::size_t bytes);
   // Of a type that is_repacked(): into planes.
   void get_planes(const WeightView& weight, DeviceWeight& out);
+  // The first `rows` rows of a weight's scales, `stride` floats apart.
+  const float* scales(const WeightView& weight, int64_t rows, int64_t stride);
   struct Copy {
     uint8_t* data;
     std::size_t bytes;

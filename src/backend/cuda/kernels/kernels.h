@@ -90,6 +90,15 @@ struct DevicePages {
   int64_t page_stride_bytes = 0, row_bytes = 0;
 };
 
+// Rows in E4M3 (kernels/fp8.cuh): q [rows, cols], scales [cols / 128 rounded up, rows]. The number
+// of rows is rounded up to kFp8Rows; those added may hold anything.
+struct Fp8Codes {
+  uint8_t* q = nullptr;
+  float* scales = nullptr;
+  int64_t rows = 0;
+};
+inline constexpr int64_t kFp8Rows = 4;
+
 // rows.cu
 struct NormArgs {
   F32Rows x, out;
@@ -97,11 +106,13 @@ struct NormArgs {
   const float* bias = nullptr;
   float eps = 0;
   F32Rows delta;  // data null: none; else x += delta first
-  // Copies of `out` for the products that follow, or null: in bfloat16, and in int8 as
-  // quantize_inputs() makes them. Only where norm_takes_copies().
+  // Copies of `out` for the products that follow, or null: in bfloat16, in int8 as
+  // quantize_inputs() makes them, and of columns in whole blocks of 128 as quantize_fp8() does.
+  // Only where norm_takes_copies().
   uint16_t* rounded = nullptr;
   int8_t* q = nullptr;
   float *q_scales = nullptr, *q_sums = nullptr;
+  Fp8Codes fp8;
 };
 bool norm_takes_copies(const NormArgs& a);
 void rms_norm(const NormArgs& a, cudaStream_t stream);
@@ -243,6 +254,12 @@ void flash_decode(const FlashDecodeArgs& a, cudaStream_t stream);
 void round_inputs(const F32Rows& x, uint16_t* out, cudaStream_t stream);
 void decode_weight(const DeviceWeight& w, uint16_t* out, cudaStream_t stream);
 void add_bias(const F32Rows& x, const float* bias, cudaStream_t stream);
+
+// fp8.cu: x in E4M3, columns a multiple of 4; and silu(gate) * up, [rows, cols] in bfloat16 and
+// columns a multiple of 8.
+void quantize_fp8(const F32Rows& x, const Fp8Codes& out, cudaStream_t stream);
+void silu_mul_fp8(const uint16_t* gate, const uint16_t* up, int64_t rows, int64_t cols,
+                  const Fp8Codes& out, cudaStream_t stream);
 
 // sparse.cu
 struct SelectArgs {

@@ -1,5 +1,6 @@
 // What is computed row by row: norms, sums, rope, lookups.
 #include "backend/cuda/kernels/decode.cuh"
+#include "backend/cuda/kernels/fp8.cuh"
 
 namespace fathom::cuda {
 namespace {
@@ -96,6 +97,12 @@ __global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormArgs a) {
         *reinterpret_cast<uint2*>(a.rounded + r * cols + i) = bits;
       }
       if (a.q != nullptr) quantize_four(a, r, i, v);
+      if (a.fp8.q != nullptr) {
+        float fp8_scale;
+        const uint32_t codes = fp8_four(v, fp8_scale);
+        *reinterpret_cast<uint32_t*>(a.fp8.q + r * cols + i) = codes;
+        if (i % 128 == 0) a.fp8.scales[i / 128 * a.fp8.rows + r] = fp8_scale;
+      }
     } else {
       out[i] = v.x * scale * (a.weight != nullptr ? a.weight[i] : 1.0f);
     }

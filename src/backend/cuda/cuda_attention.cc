@@ -135,8 +135,20 @@ void CudaOps::attention(const AttentionArgs& args) {
   const F32Rows q = rows_from(f32_rows(args.q), prompts, others);
   const F32Rows out = rows_from(written(args.out), prompts, others);
   if (tensor_cores && flash_decode_takes(q, out)) {
+    // The product behind may take it in bfloat16.
+    uint16_t* rounded = nullptr;
+    if (prompts == 0 && has_rounded_) {
+      copies_memory_.reset();
+      rounded = copies_memory_.array<uint16_t>(others * out.cols);
+      copies_ = {.data = out.data,
+                 .rows = others,
+                 .cols = out.cols,
+                 .stride = out.stride,
+                 .rounded = rounded};
+    }
     flash_decode({.q = q,
                   .out = out,
+                  .rounded = rounded,
                   .kv = kv,
                   .tables = rows_from(uploads_->tables(args.sequences), prompts),
                   .rows = others,

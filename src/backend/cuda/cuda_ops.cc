@@ -118,11 +118,14 @@ void CudaOps::norm(NormArgs args) {
     } else if (classes_.prompt_rows == rows) {
       c.rounded = args.rounded = copies_memory_.array<uint16_t>(rows * args.x.cols);
       copies_ = c;
-    } else if (classes_.prompt_rows == 0 && has_int8_) {
-      c.int8 = {.data = c.data, .rows = rows, .cols = args.x.cols};
-      c.int8.q = args.q = copies_memory_.array<int8_t>(rows * args.x.cols);
-      c.int8.scales = args.q_scales = copies_memory_.array<float>(rows * args.x.cols / 32);
-      c.int8.sums = args.q_sums = copies_memory_.array<float>(rows * args.x.cols / 16);
+    } else if (classes_.prompt_rows == 0) {
+      if (has_rounded_) c.rounded = args.rounded = copies_memory_.array<uint16_t>(rows * c.cols);
+      if (has_int8_) {
+        c.int8 = {.data = c.data, .rows = rows, .cols = c.cols};
+        c.int8.q = args.q = copies_memory_.array<int8_t>(rows * c.cols);
+        c.int8.scales = args.q_scales = copies_memory_.array<float>(rows * c.cols / 32);
+        c.int8.sums = args.q_sums = copies_memory_.array<float>(rows * c.cols / 16);
+      }
       copies_ = c;
     }
   }
@@ -179,27 +182,45 @@ CudaOps::Int8Rows CudaOps::int8_inputs(const TensorView& x) {
   return out;
 }
 
-bool CudaOps::takes_gemv(const LinearArgs& a, const DeviceWeight& w) const {
-  if (exact() || !gemv_takes(w)) return false;
-  if (gemv_takes_int8(w.dtype)) return wants_int8(w.dtype);
-  return a.x.row_stride % 4 == 0 && reinterpret_cast<uintptr_t>(a.x.data) % 16 == 0;
+CudaOps::Few CudaOps::few_rows(const DeviceWeight& w) const {
+  if (exact() || (gemv_takes_int8(w.dtype) && !wants_int8(w.dtype))) return Few::kNone;
+  return narrow_takes(w) ? Few::kNarrow : gemv_takes(w) ? Few::kGemv : Few::kNone;
 }
 
-void CudaOps::generated_linears(std::span<const LinearArgs> args) {
-  Int8Rows int8;
+CudaOps::Few CudaOps::few_rows(const LinearArgs& a, const DeviceWeight& w) const {
+  const Few kind = few_rows(w);
+  const bool aligned = a.x.row_stride % 4 == 0 && reinterpret_cast<uintptr_t>(a.x.data) % 16 == 0;
+  return kind == Few::kGemv && !gemv_takes_int8(w.dtype) && !aligned ? Few::kNone : kind;
+}
+
+void CudaOps::run(Few kind, const GemvArgs& args, cudaStream_t stream) {
+  if (kind == Few::kNarrow) {
+    narrow(args, stream);
+  } else {
+    gemv(args, stream);
+  }
+}
+
+void CudaOps::give_inputs(Few kind, DType type, const TensorView& x, GemvArgs& args) {
+  if (wants_int8(type)) {
+    int8_inputs(x).give_to(args);
+  } else if (kind == Few::kNarrow && args.rounded == nullptr) {
+    has_rounded_ = true;
+    args.rounded = rounded_inputs(x);
+  }
+}
+
+void CudaOps::generated_linears(std::span<const LinearArgs> args, const uint16_t* rounded) {
+  // The copy of the inputs, for neighbours that share them.
+  GemvArgs known;
+  TensorView known_x;
+  DType known_type{};
   while (!args.empty()) {
     const LinearArgs& a = args.front();
-    GemvArgs g{.x = f32_rows(a.x), .rows = a.x.rows, .num_parts = 0};
-    for (const LinearArgs& next : args) {
-      if (g.num_parts == 3 || next.weight.dtype != a.weight.dtype || next.x.data != a.x.data ||
-          next.x.rows != a.x.rows || next.x.cols != a.x.cols)
-        break;
-      const DeviceWeight w = weights_->get(next.weight);
-      if (!takes_gemv(next, w)) break;
-      g.parts[g.num_parts++] = {
-          .weight = w, .bias = weights_->vector(next.bias), .out = f32_rows(next.out)};
-    }
-    if (g.num_parts == 0) {
+    GemvArgs g{.x = f32_rows(a.x), .rounded = rounded, .rows = a.x.rows, .num_parts = 0};
+    const Few kind = few_rows(a, weights_->get(a.weight));
+    if (kind == Few::kNone) {
+      FATHOM_CHECK(rounded == nullptr);
       cuda::linear({.x = f32_rows(a.x),
                     .out = f32_rows(a.out),
                     .weight = weights_->get(a.weight),
@@ -208,31 +229,53 @@ void CudaOps::generated_linears(std::span<const LinearArgs> args) {
       args = args.subspan(1);
       continue;
     }
-    if (wants_int8(a.weight.dtype)) {
-      if (int8.data != a.x.data || int8.rows != a.x.rows || int8.cols != a.x.cols)
-        int8 = int8_inputs(a.x);
-      int8.give_to(g);
+    for (const LinearArgs& next : args) {
+      if (g.num_parts == 3 || next.weight.dtype != a.weight.dtype || next.x.data != a.x.data ||
+          next.x.rows != a.x.rows || next.x.cols != a.x.cols)
+        break;
+      const DeviceWeight w = weights_->get(next.weight);
+      if (few_rows(next, w) != kind) break;
+      g.parts[g.num_parts++] = {
+          .weight = w, .bias = weights_->vector(next.bias), .out = f32_rows(next.out)};
     }
-    gemv(g, stream_);
+    if (known_x.data != nullptr && known_x.data == a.x.data && known_x.rows == a.x.rows &&
+        known_x.cols == a.x.cols && wants_int8(known_type) == wants_int8(a.weight.dtype)) {
+      g.rounded = known.rounded;
+      g.q = known.q;
+      g.q_scales = known.q_scales;
+      g.q_sums = known.q_sums;
+    }
+    if (g.q == nullptr && g.rounded == nullptr) give_inputs(kind, a.weight.dtype, a.x, g);
+    known = g;
+    known_x = a.x;
+    known_type = a.weight.dtype;
+    run(kind, g, stream_);
     args = args.subspan(static_cast<std::size_t>(g.num_parts));
   }
 }
 
-void CudaOps::gated(const MlpArgs& args, const TensorView& hidden) {
+const uint16_t* CudaOps::gated(const MlpArgs& args, const TensorView& hidden) {
   const SwigluWeights& w = args.weights;
   const LinearArgs gate{args.x, w.gate, w.gate_bias, hidden};
   const DeviceWeight g = weights_->get(w.gate), u = weights_->get(w.up);
-  if (g.dtype != u.dtype || !takes_gemv(gate, g) || !takes_gemv(gate, u)) {
+  const Few kind = few_rows(gate, g);
+  if (g.dtype != u.dtype || kind == Few::kNone || few_rows(gate, u) != kind) {
     const TensorView up = scratch_.f32(hidden.rows, hidden.cols);
     generated_linears(std::array{gate, LinearArgs{args.x, w.up, w.up_bias, up}});
     silu_mul(f32_rows(hidden), f32_rows(up), std::numeric_limits<float>::infinity(), stream_);
-    return;
+    return nullptr;
   }
   GemvArgs a{.x = f32_rows(args.x), .rows = args.x.rows, .num_parts = 2, .gated = true};
   a.parts[0] = {.weight = g, .bias = weights_->vector(w.gate_bias), .out = f32_rows(hidden)};
   a.parts[1] = {.weight = u, .bias = weights_->vector(w.up_bias)};
-  if (wants_int8(g.dtype)) int8_inputs(args.x).give_to(a);
-  gemv(a, stream_);
+  const DeviceWeight down = weights_->get(w.down);
+  if (kind == Few::kNarrow && few_rows(down) == Few::kNarrow && !wants_int8(down.dtype)) {
+    a.parts[0].rounded = scratch_.array<uint16_t>(hidden.rows * hidden.cols);
+    a.parts[0].out = {};
+  }
+  give_inputs(kind, g.dtype, args.x, a);
+  run(kind, a, stream_);
+  return a.parts[0].rounded;
 }
 
 int64_t CudaOps::prompt_rows(int64_t rows) const {
@@ -456,12 +499,13 @@ void CudaOps::mlp(const MlpArgs& args) {
   if (prompts < rows) {
     const int64_t others = rows - prompts;
     const TensorView hidden = scratch_.f32(others, w.gate.rows);
-    gated({.x = args.x.row_range(prompts, others), .weights = w, .out = {}}, hidden);
+    const uint16_t* const rounded =
+        gated({.x = args.x.row_range(prompts, others), .weights = w, .out = {}}, hidden);
     const LinearArgs last{.x = hidden,
                           .weight = w.down,
                           .bias = w.down_bias,
                           .out = args.out.row_range(prompts, others)};
-    generated_linears(std::span(&last, 1));
+    generated_linears(std::span(&last, 1), rounded);
   }
   written(args.out);
 }
@@ -499,9 +543,8 @@ void CudaOps::moe(const MoeArgs& args) {
     shared = scratch_.f32(args.out.rows, args.out.cols);
     mlp({.x = args.x, .weights = *args.shared, .out = shared});
   }
-  if (exact() || !gemv_takes(e.gate) || !gemv_takes(e.down) ||
-      (gemv_takes_int8(e.gate.dtype) || gemv_takes_int8(e.down.dtype)) !=
-          (wants_int8(e.gate.dtype) && wants_int8(e.down.dtype))) {
+  const Few up_kind = few_rows(e.gate), down_kind = few_rows(e.down);
+  if (up_kind == Few::kNone || down_kind == Few::kNone) {
     cuda::experts({.x = f32_rows(args.x),
                    .out = written(args.out),
                    .ids = i32_rows(args.ids),
@@ -526,14 +569,23 @@ void CudaOps::moe(const MoeArgs& args) {
              .ids = i32_rows(args.ids)};
   g.parts[0] = {.weight = e.gate, .out = f32_rows(hidden)};
   g.parts[1] = {.weight = e.gate};
-  if (wants_int8(e.gate.dtype)) int8_inputs(args.x).give_to(g);
-  gemv(g, stream_);
-  g.gated = false;
-  g.num_parts = 1;
-  g.x = f32_rows(hidden);
-  g.parts[0] = {.weight = e.down, .out = f32_rows(parts)};
-  if (wants_int8(e.down.dtype)) int8_inputs(hidden).give_to(g);
-  gemv(g, stream_);
+  const bool round =
+      up_kind == Few::kNarrow && down_kind == Few::kNarrow && !wants_int8(e.down.dtype);
+  if (round) {
+    g.parts[0].rounded = scratch_.array<uint16_t>(hidden.rows * inner);
+    g.parts[0].out = {};
+  }
+  give_inputs(up_kind, e.gate.dtype, args.x, g);
+  run(up_kind, g, stream_);
+  GemvArgs d{.x = f32_rows(hidden),
+             .rounded = g.parts[0].rounded,
+             .rows = hidden.rows,
+             .num_parts = 1,
+             .experts = e.data,
+             .ids = i32_rows(args.ids)};
+  d.parts[0] = {.weight = e.down, .out = f32_rows(parts)};
+  give_inputs(down_kind, e.down.dtype, hidden, d);
+  run(down_kind, d, stream_);
   combine_experts(f32_rows(parts), f32_rows(args.weights), f32_rows(shared), written(args.out),
                   stream_);
 }

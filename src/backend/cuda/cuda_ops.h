@@ -91,8 +91,8 @@ class CudaOps final : public Ops {
     cuda::Fp8Codes codes;
   };
   // Copies of the rows that a norm wrote, which the products behind it take: of generated rows in
-  // int8, of prompt rows in E4M3 if some weight takes that, else in bfloat16. Any other operation
-  // makes them void.
+  // int8 and bfloat16, as they are wanted; of prompt rows in E4M3 if some weight takes that, else in
+  // bfloat16. Any other operation makes them void.
   struct Copies {
     const void* data = nullptr;  // of the norm's output
     int64_t rows = 0, cols = 0, stride = 0;
@@ -111,10 +111,16 @@ class CudaOps final : public Ops {
   // Inputs in int8: the norm's copy, or a new one.
   Int8Rows int8_inputs(const TensorView& x);
   bool wants_int8(DType type) const;
-  // Whether gemv() takes the product of generated rows.
-  bool takes_gemv(const LinearArgs& args, const cuda::DeviceWeight& weight) const;
-  // Products for generated rows: those of the same inputs and type in one launch.
-  void generated_linears(std::span<const LinearArgs> args);
+  // What computes a product of generated rows.
+  enum class Few { kNone, kGemv, kNarrow };
+  Few few_rows(const LinearArgs& args, const cuda::DeviceWeight& weight) const;
+  Few few_rows(const cuda::DeviceWeight& weight) const;  // of inputs that lie as they should
+  static void run(Few kind, const cuda::GemvArgs& args, cudaStream_t stream);
+  // The copy of x that a product takes: in int8, in bfloat16, or none.
+  void give_inputs(Few kind, DType type, const TensorView& x, cuda::GemvArgs& args);
+  // Products for generated rows: those of the same inputs and type in one launch. rounded: the
+  // inputs in bfloat16, which then need not be there in float32; or null.
+  void generated_linears(std::span<const LinearArgs> args, const uint16_t* rounded = nullptr);
   // The same for prompt rows: on the tensor cores, if the shape allows.
   bool takes_prompts(const LinearArgs& args) const;
   // inputs: x as prompt_inputs() makes it for the weight; rounded_out: where the result goes in
@@ -137,8 +143,9 @@ class CudaOps final : public Ops {
   void prompt_mlp(const MlpArgs& args);
   // Products of which the first rows, as many as given, are of prompts.
   void products(std::span<const LinearArgs> args, int64_t prompts);
-  // hidden = silu(gate x) * (up x) for generated rows.
-  void gated(const MlpArgs& args, const TensorView& hidden);
+  // hidden = silu(gate x) * (up x) for generated rows; in bfloat16 alone where the result is one
+  // pointer, else null.
+  const uint16_t* gated(const MlpArgs& args, const TensorView& hidden);
   // How many of the first of a tensor's rows are of prompts and computed as such.
   int64_t prompt_rows(int64_t rows) const;
   // The step's rows and last position, or further on in a step that may be repeated.
@@ -158,8 +165,9 @@ class CudaOps final : public Ops {
   std::unique_ptr<cuda::StepUploads> uploads_;
   std::unique_ptr<cuda::StepRecorder> recorder_;
   std::unique_ptr<cuda::Matmul> matmul_;
-  bool has_int8_ = false;  // some weight takes int8 inputs
-  bool has_fp8_ = false;   // some weight takes E4M3 inputs of prompts
+  // Whether some product of generated rows takes inputs in int8, or in bfloat16.
+  bool has_int8_ = false, has_rounded_ = false;
+  bool has_fp8_ = false;  // some weight takes E4M3 inputs of prompts
   Copies copies_;
   Workspace scratch_, copies_memory_;
   // flash_decode()'s counters, all zero between launches.

@@ -346,10 +346,12 @@ struct GemvPart {
   DeviceWeight weight;
   const float* bias = nullptr;
   F32Rows out;
-  unsigned blocks = 0;  // gemv()'s own
+  uint16_t* rounded = nullptr;  // narrow(): the same in bfloat16, rows side by side; or null
+  unsigned blocks = 0;          // gemv()'s and narrow()'s own
 };
 struct GemvArgs {
-  F32Rows x;  // of int8 inputs the columns alone count
+  F32Rows x;  // of int8 and bfloat16 inputs the columns alone count
+  const uint16_t* rounded = nullptr;
   const int8_t* q = nullptr;
   const float *q_scales = nullptr, *q_sums = nullptr;
   int64_t rows = 0;
@@ -359,11 +361,16 @@ struct GemvArgs {
   float limit = std::numeric_limits<float>::infinity();
   const DeviceExpert* experts = nullptr;
   I32Rows ids;
+  unsigned groups = 0;  // narrow()'s own
 };
 // Whether a weight's type takes int8 inputs, and whether gemv() takes the weight at all.
 bool gemv_takes_int8(DType type);
 bool gemv_takes(const DeviceWeight& weight);
 void gemv(const GemvArgs& a, cudaStream_t stream);
+// narrow.cu: the same on the tensor cores, with inputs in int8 or in bfloat16 (`rounded`, rows side
+// by side); of `out` and `rounded` of a part, those that are there are written.
+bool narrow_takes(const DeviceWeight& weight);
+void narrow(const GemvArgs& a, cudaStream_t stream);
 // x in int8: q [rows, cols], scales [rows, cols / 32], sums (scale · Σ q) [rows, cols / 16].
 void quantize_inputs(const F32Rows& x, int8_t* q, float* scales, float* sums, cudaStream_t stream);
 // out[t] = Σ_k weights[t, k] · parts[t · k + …] + shared[t]

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "backend/cpu/cpu_ops.h"
+#include "ops/ranks.h"
 #ifdef FATHOM_TEST_CUDA
 #include "support/staged_ops.h"
 #endif
@@ -39,5 +40,16 @@ inline std::unique_ptr<Ops> make_backend(const CpuOpsOptions& options = {}) {
 }
 using OpBackend = CpuOps;
 #endif
+
+// Tensor parallelism on the CPU: every rank a CpuOps on a thread of its own.
+inline std::unique_ptr<Ops> make_cpu_ranks(int size, const CpuOpsOptions& options = {}) {
+  auto communicators = make_host_communicators(size);
+  auto ranks = Ranks::create(size, [&](int r) -> Result<Rank> {
+    return Rank{std::make_unique<CpuOps>(options),
+                std::move(communicators[static_cast<std::size_t>(r)])};
+  });
+  FATHOM_CHECK(ranks.has_value()) << ranks.error().message;
+  return std::make_unique<ParallelOps>(*std::move(ranks));
+}
 
 }  // namespace fathom::test

@@ -99,7 +99,12 @@ Status Decoder::load_decoder(const ModelFiles& files, const DecoderConfig& confi
     return JsonReader(*files.config, files.config_path)
         .bad("vocab_size", fmt::format("{} or more for as many ranks", shard.size));
   }
-  lm_head_ = WeightSharder::rows(lm_head_, shard.part(config.vocab_size));
+  const ShardRange words = shard.part(config.vocab_size);
+  if (config.tie_word_embeddings && !shard.whole()) {
+    lm_head_ = sharder_.own_rows(lm_head_, words);
+  } else {
+    lm_head_ = WeightSharder::rows(lm_head_, words);
+  }
   return {};
 }
 

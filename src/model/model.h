@@ -23,6 +23,7 @@ struct ModelOptions {
   // as many (ops/ranks.h). An error where heads or channels cannot be divided among them, and for
   // deepseek_v4.
   int tensor_parallel = 1;
+  bool shapes_only = false;  // nothing is computed: parts of weights need not be copied
 };
 
 // One kind of rows that a layer keeps in the paged cache.

@@ -44,8 +44,9 @@ Result<std::unique_ptr<Model>> load_model(const ModelFiles& files, const ModelOp
     if (a.model_type == files.model_type) {
       std::vector<std::unique_ptr<Model>> parts;
       for (int rank = 0; rank < options.tensor_parallel; ++rank) {
-        FATHOM_TRY(parts.emplace_back(),
-                   a.load(files, {.rank = rank, .size = options.tensor_parallel}));
+        FATHOM_TRY(parts.emplace_back(), a.load(files, {.rank = rank,
+                                                        .size = options.tensor_parallel,
+                                                        .copies = !options.shapes_only}));
         if (options.simulate_quantised_cache)
           FATHOM_TRY_STATUS(parts.back()->simulate_quantised_cache(config));
       }

@@ -43,6 +43,15 @@ WeightView WeightSharder::rows(const WeightView& matrix, const ShardRange& range
   return matrix.defined() ? matrix.row_range(range.begin, range.count) : WeightView{};
 }
 
+WeightView WeightSharder::own_rows(const WeightView& matrix, const ShardRange& range) {
+  WeightView out = rows(matrix, range);
+  if (!shard_.copies) return out;
+  std::byte* const data = allocate(static_cast<std::size_t>(out.bytes()));
+  std::memcpy(data, out.data, static_cast<std::size_t>(out.bytes()));
+  out.data = data;
+  return out;
+}
+
 Result<WeightView> WeightSharder::columns(const WeightView& m, const ShardRange& range,
                                           const std::string& name) {
   if (shard_.whole()) return m;
@@ -59,6 +68,7 @@ Result<WeightView> WeightSharder::columns(const WeightView& m, const ShardRange&
   }
   WeightView out = m;
   out.cols = range.count;
+  if (!shard_.copies) return out;
   const auto row_bytes = static_cast<std::size_t>(out.row_bytes());
   std::byte* const data = allocate(static_cast<std::size_t>(m.rows) * row_bytes);
   const std::byte* const from = m.data + dtype_row_bytes(m.dtype, range.begin);

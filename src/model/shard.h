@@ -21,6 +21,9 @@ struct ShardRange {
 struct Shard {
   int rank = 0;
   int size = 1;
+  // False: of a model that is asked for its shapes alone. Nothing is copied; what would be a copy
+  // has the right shape and wrong values.
+  bool copies = true;
 
   bool whole() const { return size == 1; }
   // This rank's part of [0, total): the ranks' parts stand side by side, each of whole units but
@@ -39,6 +42,9 @@ class WeightSharder {
   static WeightView elements(const WeightView& vector, const ShardRange& range);
   // Rows of a matrix; undefined stays undefined.
   static WeightView rows(const WeightView& matrix, const ShardRange& range);
+  // The same as a copy: for a matrix that is used as a whole, too. Devices know a weight by its
+  // address.
+  WeightView own_rows(const WeightView& matrix, const ShardRange& range);
   // Columns of a matrix. `name`: for the error of a range that is not of whole blocks of its type.
   Result<WeightView> columns(const WeightView& matrix, const ShardRange& range,
                              const std::string& name);

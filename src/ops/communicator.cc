@@ -53,6 +53,7 @@ class HostCommunicator final : public Communicator {
       int64_t at = 0;
       for (const TensorView& p : meeting_->tensors) {
         FATHOM_CHECK_EQ(p.rows, out.rows);
+        FATHOM_CHECK_EQ(at, column_border(out.cols, &p - meeting_->tensors.data(), size()));
         const TensorView to = out.columns(at, p.cols);
         for (int64_t r = 0; r < p.rows; ++r)
           std::memcpy(to.f32(r), p.f32(r), static_cast<std::size_t>(p.cols) * sizeof(float));

@@ -20,10 +20,14 @@ class Communicator {
   virtual void all_reduce(const TensorView& x) = 0;
   // x = rank 0's x. Of the same shape everywhere, contiguous.
   virtual void broadcast(const TensorView& x) = 0;
-  // On rank 0: out = [part of rank 0 | part of rank 1 | …]. part: float32 [rows, *], of the same
-  // rows everywhere; out: [rows, the parts' columns], used on rank 0 alone.
+  // On rank 0: out = [part of rank 0 | part of rank 1 | …]. out: float32 [rows, cols], used on rank
+  // 0 alone; part: of rank r its columns from column_border(cols, r, size) to the next rank's,
+  // contiguous.
   virtual void gather_columns(const TensorView& part, const TensorView& out) = 0;
 };
+
+// Where rank r's part of `total` columns begins if they are divided evenly.
+inline int64_t column_border(int64_t total, int64_t r, int64_t size) { return total * r / size; }
 
 // For ranks that are threads of one process and compute in the host's memory.
 std::vector<std::unique_ptr<Communicator>> make_host_communicators(int size);

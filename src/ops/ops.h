@@ -310,8 +310,8 @@ struct GatherRowsArgs {
 
 // out of rank 0 = the ranks' parts side by side (tensor parallelism).
 struct GatherColumnsArgs {
-  TensorView part;  // [rows, *]
-  TensorView out;   // [rows, the parts' columns], used on rank 0 alone
+  TensorView part;  // [rows, columns of this rank] (Communicator::gather_columns)
+  TensorView out;   // [rows, columns of all ranks], used on rank 0 alone
 };
 
 // See Ops::begin_rows.

@@ -187,7 +187,6 @@ TEST_P(GoldenTest, ReferenceOpsGiveTheSameLogits) {
     if (p.ids.size() <= 64) check_logits(*open.model, ops, golden, p);
 }
 
-#ifndef FATHOM_TEST_CUDA
 struct Division {
   std::string model;
   int ranks;
@@ -204,7 +203,8 @@ class TensorParallelTest : public testing::TestWithParam<Division> {
 TEST_P(TensorParallelTest, LogitsLayersAndGreedyTokens) {
   const OpenModel open = open_model(dir(), {}, options());
   const Golden golden(dir());
-  const auto backend = make_cpu_ranks(GetParam().ranks, {.threads = 1});
+  const auto backend = make_backends(GetParam().ranks, {.threads = 1, .compute = kExactCompute});
+  if (backend == nullptr) GTEST_SKIP() << "too few GPUs";
   for (const Prompt& p : prompts(golden)) {
     check_logits(*open.model, *backend, golden, p);
     check_layers(*open.model, *backend, golden, p);
@@ -220,7 +220,8 @@ TEST_P(TensorParallelTest, LogitsLayersAndGreedyTokens) {
 // A row's logits depend on the row alone.
 TEST_P(TensorParallelTest, TheSameBitsForEveryChunk) {
   const OpenModel open = open_model(dir(), {}, options());
-  const auto backend = make_cpu_ranks(GetParam().ranks, {.threads = 1});
+  const auto backend = make_backends(GetParam().ranks, {.threads = 1, .compute = kExactCompute});
+  if (backend == nullptr) GTEST_SKIP() << "too few GPUs";
   const std::vector<int32_t> ids = prompts(Golden(dir())).back().ids;
   const std::vector<float> whole = all_logits(*open.model, *backend, ids, {});
   for (const int64_t chunk : {1, 7})
@@ -247,10 +248,11 @@ TEST(TensorParallelTypes, BlocksOfWeightsStayWhole) {
   const std::vector<int32_t> ids = golden.ids("p0.input_ids");
   const OpenModel one = open_model(nano_dir(), DType::kQ8_0);
   const std::vector<int32_t> expected =
-      greedy(*one.model, *make_backend({.threads = 1}), ids, 24, 64);
+      greedy(*one.model, *make_backend({.threads = 1, .compute = kExactCompute}), ids, 24, 64);
   for (const int ranks : {2, 4}) {
     const OpenModel open = open_model(nano_dir(), DType::kQ8_0, {.tensor_parallel = ranks});
-    const auto backend = make_cpu_ranks(ranks, {.threads = 1});
+    const auto backend = make_backends(ranks, {.threads = 1, .compute = kExactCompute});
+    if (backend == nullptr) GTEST_SKIP() << "too few GPUs";
     EXPECT_EQ(greedy(*open.model, *backend, ids, 24, 64), expected) << ranks;
   }
 }
@@ -272,7 +274,6 @@ TEST(TensorParallelTypes, WhatCannotBeDividedIsSaid) {
   EXPECT_THAT(error_of(nano_dir(), 2, DType::kQ4_K),
               testing::AllOf(HasSubstr("o_proj.weight"), HasSubstr("whole blocks of 256 (Q4_K)")));
 }
-#endif
 
 std::vector<std::string> all_models() {
   auto names = fixtures();

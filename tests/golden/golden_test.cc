@@ -231,16 +231,15 @@ TEST_P(TensorParallelTest, TheSameBitsForEveryChunk) {
 // Every architecture, heads of keys that are divided and that are repeated.
 INSTANTIATE_TEST_SUITE_P(
     Models, TensorParallelTest,
-    testing::Values(Division{"qwen2", 1}, Division{"qwen2", 2}, Division{"qwen2", 6},
-                    Division{"qwen3", 2}, Division{"qwen3", 4}, Division{"llama_mha", 2},
-                    Division{"llama_mha", 4}, Division{"llama_gqa_llama3rope", 2},
-                    Division{"llama_linear_f32", 4}, Division{"deepseek_v2_lite", 2},
-                    Division{"deepseek_v2_lite", 4}, Division{"deepseek_v2", 1},
-                    Division{"deepseek_v2", 2}, Division{"deepseek_v2", 4},
-                    Division{"deepseek_v3", 2}, Division{"deepseek_v3", 4},
-                    Division{"deepseek_v3_fp8", 2}, Division{"deepseek_v3_fp8", 4},
-                    Division{"deepseek_v32", 2}, Division{"deepseek_v32", 4}, Division{"nano", 1},
-                    Division{"nano", 2}, Division{"nano", 4}),
+    testing::Values(
+        Division{"qwen2", 1}, Division{"qwen2", 2}, Division{"qwen2", 6},
+        Division{"qwen2_tied_f16", 5}, Division{"qwen3", 2}, Division{"qwen3", 4},
+        Division{"llama_mha", 2}, Division{"llama_mha", 4}, Division{"llama_gqa_llama3rope", 2},
+        Division{"llama_linear_f32", 4}, Division{"deepseek_v2_lite", 2},
+        Division{"deepseek_v2_lite", 4}, Division{"deepseek_v2", 1}, Division{"deepseek_v2", 2},
+        Division{"deepseek_v2", 4}, Division{"deepseek_v3", 2}, Division{"deepseek_v3", 4},
+        Division{"deepseek_v3_fp8", 2}, Division{"deepseek_v3_fp8", 4}, Division{"deepseek_v32", 2},
+        Division{"deepseek_v32", 4}, Division{"nano", 1}, Division{"nano", 2}, Division{"nano", 4}),
     [](const auto& test) { return test.param.model + "_" + std::to_string(test.param.ranks); });
 
 TEST(TensorParallelTypes, BlocksOfWeightsStayWhole) {

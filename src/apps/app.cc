@@ -116,6 +116,11 @@ void ComputeFlags::add_to(CLI::App& command) {
                      "Where to compute: auto (an NVIDIA GPU if there is one and this build can use "
                      "it), cpu, cuda, or cuda:N");
   command
+      .add_option("--tensor-parallel", tensor_parallel,
+                  "GPUs that share the model's weights, from --device on (default 1; on the CPU, "
+                  "where it gains nothing: groups of threads)")
+      ->check(CLI::Range(1, limits::kMaxRanks));
+  command
       .add_option("-t,--threads", threads,
                   "Threads to compute with (default: one per physical core)")
       ->check(CLI::Range(1, limits::kMaxThreads));
@@ -171,6 +176,20 @@ Result<CpuOpsOptions> ComputeFlags::options() const {
   o.threads = place.threads;
   o.processors = std::move(place.processors);
   o.compute = compute_type();
+  return o;
+}
+
+Result<CpuOpsOptions> ComputeFlags::options_of(int rank, int ranks) const {
+  FATHOM_TRY(CpuOpsOptions o, options());
+  const int all = o.threads;
+  o.threads = std::max(all / ranks, 1);
+  if (!o.processors.empty()) {
+    std::vector<int> own;
+    for (int i = 0; i < o.threads; ++i)
+      own.push_back(
+          o.processors[static_cast<std::size_t>(rank * o.threads + i) % o.processors.size()]);
+    o.processors = std::move(own);
+  }
   return o;
 }
 

@@ -50,22 +50,28 @@ Action add_worker(CLI::App& program, CLI::App*& command);
 Action add_tokenize(CLI::App& program, CLI::App*& command);
 Action add_version(CLI::App& program, CLI::App*& command);
 
-// The flags of every command that computes: --device, --threads, --numa, --compute, --kv,
-// --simulate-quantised-cache.
+// The flags of every command that computes: --device, --tensor-parallel, --threads, --numa,
+// --compute, --kv, --simulate-quantised-cache.
 struct ComputeFlags {
   std::string device = "auto";
+  int tensor_parallel = 1;
   int threads = 0;
   std::string numa = "off";
   std::string compute = "auto";
   std::string kv = "auto";
   bool simulate_quantised_cache = false;
+  bool shapes_only = false;  // ModelOptions; no flag
   void add_to(CLI::App& command);
   // Where --numa puts the threads on this machine.
   Result<cpu::Placement> placement() const;
   Result<CpuOpsOptions> options() const;
+  // The same for one of `ranks` that share the threads.
+  Result<CpuOpsOptions> options_of(int rank, int ranks) const;
   ComputeType compute_type() const;
   ModelOptions model_options() const {
-    return {.simulate_quantised_cache = simulate_quantised_cache};
+    return {.simulate_quantised_cache = simulate_quantised_cache,
+            .tensor_parallel = tensor_parallel,
+            .shapes_only = shapes_only};
   }
   // The cache's type for `model`.
   DType kv_type(const Model& model) const;

@@ -28,7 +28,7 @@ class Runner {
                                                .window_tokens = model.window_tokens(),
                                                .window_sequences = test.batch,
                                                .step_tokens = test.batch * (chunk + test.tokens),
-                                               .memory = &ops.memory()}));
+                                               .memory = &ops.cache_memory()}));
     return std::unique_ptr<Runner>(new Runner(model, ops, test, chunk, std::move(cache)));
   }
 

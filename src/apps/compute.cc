@@ -2,46 +2,107 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 
 #include "engine/score.h"
+#include "ops/ranks.h"
 #ifdef FATHOM_WITH_CUDA
 #include "backend/cuda/cuda_ops.h"
+#include "backend/cuda/nccl_communicator.h"
 #endif
 
 namespace fathom {
 namespace {
 
 #ifdef FATHOM_WITH_CUDA
-int64_t stored_bytes(const WeightSource& weights) {
+// Whether ranks share a tensor (model/shard.h); the others each have it whole.
+bool is_divided(const std::string& name) {
+  constexpr std::string_view kDivided[] = {"q_proj",    "k_proj",    "v_proj",    "o_proj",
+                                           "q_b_proj",  "kv_b_proj", "k_b_proj",  "v_b_proj",
+                                           "gate_proj", "up_proj",   "down_proj", "lm_head"};
+  return std::any_of(std::begin(kDivided), std::end(kDivided), [&](std::string_view part) {
+    return name.find("." + std::string(part) + ".") != std::string::npos || name.starts_with(part);
+  });
+}
+
+// Bytes of the weights on each of `ranks`.
+int64_t stored_bytes(const WeightSource& weights, int ranks) {
   int64_t total = 0;
-  weights.for_each([&](const std::string&, const StoredTensor& t) {
-    total += static_cast<int64_t>(t.data.size());
+  weights.for_each([&](const std::string& name, const StoredTensor& t) {
+    const auto bytes = static_cast<int64_t>(t.data.size());
+    total += is_divided(name) ? (bytes + ranks - 1) / ranks : bytes;
   });
   return total;
 }
 
-// Weights come to the device when they are first used: one token uses all of them but the MTP
-// module's.
-Status upload(CudaOps& ops, const LoadedModel& loaded) {
-  const int64_t total = stored_bytes(*loaded.files.weights);
-  if (total > ops.device().free_bytes) {
-    return resource_limit(fmt::format(
-        "{}: its weights take {:.1f} GB, and {} has {:.1f} GB free; expected a quantised file "
-        "(fathom quantize), a larger device, or --device cpu",
-        loaded.files.name, static_cast<double>(total) * 1e-9, ops.description(),
-        static_cast<double>(ops.device().free_bytes) * 1e-9));
-  }
-  Progress progress("copying to the GPU", total, "B");
-  ops.weights().on_progress([&](int64_t bytes) { progress.set(bytes); });
+Status check_room(const CudaOps& ops, const LoadedModel& loaded, int ranks) {
+  const int64_t total = stored_bytes(*loaded.files.weights, ranks);
+  if (total <= ops.device().free_bytes) return {};
+  return resource_limit(fmt::format(
+      "{}: its weights take {:.1f} GB{}, and {} has {:.1f} GB free; expected a quantised file "
+      "(fathom quantize), a larger device, more of them (--tensor-parallel), or --device cpu",
+      loaded.files.name, static_cast<double>(total) * 1e-9, ranks > 1 ? " a GPU" : "",
+      ops.description(), static_cast<double>(ops.device().free_bytes) * 1e-9));
+}
+
+// One token uses all weights but the MTP module's.
+Status use_all_weights(const Model& model, Ops& ops) {
   const int32_t token = 0;
-  const Status status = score_tokens(*loaded.model, ops, std::span(&token, 1), {},
-                                     [](int64_t, const TensorView&) { return Status(); });
+  return score_tokens(model, ops, std::span(&token, 1), {},
+                      [](int64_t, const TensorView&) { return Status(); });
+}
+
+// Weights come to the device when they are first used.
+Status upload(CudaOps& ops, const LoadedModel& loaded) {
+  FATHOM_TRY_STATUS(check_room(ops, loaded, 1));
+  Progress progress("copying to the GPU", stored_bytes(*loaded.files.weights, 1), "B");
+  ops.weights().on_progress([&](int64_t bytes) { progress.set(bytes); });
+  const Status status = use_all_weights(*loaded.model, ops);
   ops.weights().on_progress({});
   return status;
 }
+
+// Rank r on device first + r.
+Result<std::unique_ptr<Ops>> make_cuda_ranks(const ComputeFlags& flags, const LoadedModel& loaded,
+                                             int first) {
+  const int size = flags.tensor_parallel, devices = cuda::device_count();
+  if (first + size > devices) {
+    return invalid_argument(
+        fmt::format("--tensor-parallel is {}, from cuda:{} on; expected at most {}, as there are "
+                    "{} CUDA devices",
+                    size, first, std::max(devices - first, 1), devices));
+  }
+  // Whatever can fail on one rank alone comes before what waits for all.
+  for (int r = size; r-- > 0;) {
+    FATHOM_TRY([[maybe_unused]] const cuda::Device device, cuda::open_device(first + r));
+  }
+  FATHOM_TRY(const cuda::NcclId id, cuda::make_nccl_id());
+  FATHOM_TRY(auto ranks, Ranks::create(size, [&](int r) -> Result<Rank> {
+               FATHOM_TRY(auto ops,
+                          CudaOps::create({.device = first + r, .compute = flags.compute_type()}));
+               FATHOM_TRY(auto communicator,
+                          cuda::make_nccl_communicator(id, r, size, ops->stream()));
+               FATHOM_TRY_STATUS(check_room(*ops, loaded, size));
+               return Rank{std::move(ops), std::move(communicator)};
+             }));
+  auto out = std::make_unique<ParallelOps>(std::move(ranks));
+  FATHOM_TRY_STATUS(use_all_weights(*loaded.model, *out));
+  return std::unique_ptr<Ops>(std::move(out));
+}
 #endif
+
+Result<std::unique_ptr<Ops>> make_cpu_ranks(const ComputeFlags& flags) {
+  const int size = flags.tensor_parallel;
+  auto communicators = make_host_communicators(size);
+  FATHOM_TRY(auto ranks, Ranks::create(size, [&](int r) -> Result<Rank> {
+               FATHOM_TRY(const CpuOpsOptions options, flags.options_of(r, size));
+               return Rank{std::make_unique<CpuOps>(options),
+                           std::move(communicators[static_cast<std::size_t>(r)])};
+             }));
+  return std::unique_ptr<Ops>(std::make_unique<ParallelOps>(std::move(ranks)));
+}
 
 }  // namespace
 
@@ -73,6 +134,7 @@ Result<DeviceChoice> choose_device(const std::string& device) {
 Result<std::unique_ptr<Ops>> make_ops(const ComputeFlags& flags, const LoadedModel& loaded) {
   FATHOM_TRY(const DeviceChoice choice, choose_device(flags.device));
 #ifdef FATHOM_WITH_CUDA
+  if (choice.cuda && flags.tensor_parallel > 1) return make_cuda_ranks(flags, loaded, choice.index);
   if (choice.cuda) {
     FATHOM_TRY(auto ops,
                CudaOps::create({.device = choice.index, .compute = flags.compute_type()}));
@@ -82,6 +144,7 @@ Result<std::unique_ptr<Ops>> make_ops(const ComputeFlags& flags, const LoadedMod
 #else
   (void)choice, (void)loaded;
 #endif
+  if (flags.tensor_parallel > 1) return make_cpu_ranks(flags);
   FATHOM_TRY(const CpuOpsOptions options, flags.options());
   return std::unique_ptr<Ops>(std::make_unique<CpuOps>(options));
 }
@@ -95,8 +158,8 @@ Result<std::optional<int64_t>> device_cache_bytes(const ComputeFlags& flags,
   // Activations, and what the driver keeps.
   constexpr int64_t kReserve = int64_t{2} << 30;
   FATHOM_TRY(const int64_t total, cuda::total_memory(choice.index));
-  bytes = static_cast<int64_t>(static_cast<double>(total) * utilization) - stored_bytes(weights) -
-          kReserve;
+  bytes = static_cast<int64_t>(static_cast<double>(total) * utilization) -
+          stored_bytes(weights, flags.tensor_parallel) - kReserve;
 #else
   (void)weights, (void)utilization;
 #endif

@@ -20,8 +20,8 @@ Result<DeviceChoice> choose_device(const std::string& device);
 // a terminal. `loaded` must outlive it.
 Result<std::unique_ptr<Ops>> make_ops(const ComputeFlags& flags, const LoadedModel& loaded);
 
-// Bytes that a GPU has for the cache beside `weights`, of `utilization` of its memory; nothing if
-// the flags choose the CPU.
+// Bytes that a GPU has for the cache beside its part of `weights`, of `utilization` of its memory;
+// nothing if the flags choose the CPU.
 Result<std::optional<int64_t>> device_cache_bytes(const ComputeFlags& flags,
                                                   const WeightSource& weights, double utilization);
 

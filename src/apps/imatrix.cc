@@ -83,6 +83,8 @@ Status run(const Options& o) {
         "--compute: 'int8' replaces the weights that are to be measured, expected auto, f32 or "
         "bf16");
   }
+  if (o.compute.tensor_parallel > 1)
+    return invalid_argument("--tensor-parallel: imatrix computes with one rank, expected 1");
   FATHOM_TRY(const LoadedModel loaded, load(o.model, o.compute));
   FATHOM_TRY(const auto windows, read_text_windows(loaded, o.text));
   FATHOM_TRY(const GgufPlan plan, loaded.files.gguf != nullptr

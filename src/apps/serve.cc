@@ -72,6 +72,7 @@ ServedEngineOptions engine_options(const ModelConfig& m, const KvDiskOptions& di
   o.compute.compute = m.compute;
   o.compute.kv = m.kv_type;
   o.compute.device = m.device;
+  o.compute.tensor_parallel = static_cast<int>(m.tensor_parallel);
   o.gpu_memory_utilization = m.gpu_memory_utilization;
   o.compute.simulate_quantised_cache = m.simulate_quantised_cache;
   o.kv_disk = disk;
@@ -96,6 +97,7 @@ std::vector<std::string> worker_command(const ModelConfig& m, const KvDiskOption
   add("--compute", m.compute);
   add("--kv", m.kv_type);
   add("--device", m.device);
+  add("--tensor-parallel", std::to_string(m.tensor_parallel));
   if (m.simulate_quantised_cache) command.emplace_back("--simulate-quantised-cache");
   if (!disk.directory.empty()) {
     add("--kv-disk", disk.directory);
@@ -110,6 +112,13 @@ Result<ModelSetup> setup_model(const ModelConfig& config, const KvDiskOptions& d
                                std::string socket_prefix) {
   FATHOM_TRY(const std::string path, resolve_model(config.path));
   ServedEngineOptions options = engine_options(config, disk, path);
+  if (config.tensor_parallel > 1 && !disk.directory.empty())
+    return invalid_argument(
+        fmt::format("kv_disk: expected none where a model's tensor_parallel is {}, the cache of "
+                    "several ranks has "
+                    "no second tier yet",
+                    config.tensor_parallel));
+  options.compute.shapes_only = true;
   FATHOM_TRY(LoadedModel loaded, load(path, options.compute));
   FATHOM_TRY(const CacheSize size, cache_size(options, loaded));
   options.context_tokens = size.context_tokens;

@@ -113,7 +113,8 @@ Result<CacheSize> cache_size(const ServedEngineOptions& o, const LoadedModel& lo
   const double bytes = std::max(kv_bytes_per_token(model.kv_layers(), c.kv_type(model)), 1.0);
   FATHOM_TRY(const auto device,
              device_cache_bytes(c, *loaded.files.weights, o.gpu_memory_utilization));
-  const int64_t memory = device.value_or(available_memory() / 4);
+  // Of one rank: all have as many rows.
+  const int64_t memory = device.value_or(available_memory() / 4 / c.tensor_parallel);
   const auto fitting = static_cast<int64_t>(static_cast<double>(memory) / bytes);
   const int64_t room = std::max(fitting / kDefaultPageTokens, int64_t{1}) * kDefaultPageTokens;
   CacheSize size;
@@ -149,12 +150,13 @@ Result<std::unique_ptr<Engine>> make_engine(ServedEngine& served, int memory_fd)
   const worker::Fingerprint& f = served.fingerprint;
   const std::string identity = fmt::format("{}/{}/{}", f.build, f.model, f.backend);
   // What a GPU holds is lost with its process: the next one computes it again.
-  const bool on_host = served.ops->memory().on_host();
+  const bool on_host = served.ops->cache_memory().on_host();
   if (memory_fd >= 0 && on_host) options.shared_memory = SharedKvMemory{memory_fd, identity};
   std::unique_ptr<PageTier> tier;
   if (const KvDiskOptions& disk = served.kv_disk; !disk.directory.empty()) {
     if (!on_host)
-      return invalid_argument("kv_disk: expected none, a GPU's cache has no second tier yet");
+      return invalid_argument(
+          "kv_disk: expected none, the cache of a GPU or of several ranks has no second tier yet");
     FATHOM_TRY(const kv_disk::SecretKey key, kv_disk::read_or_make_master_key(disk.key_file));
     FATHOM_TRY(tier,
                kv_disk::DiskTier::open(

@@ -30,6 +30,7 @@ inline constexpr int64_t kMaxLayers = 4096;
 inline constexpr int64_t kMaxHeads = 65'536;
 inline constexpr int64_t kMaxExperts = 65'536;
 inline constexpr int64_t kMaxVocab = 1 << 24;
+inline constexpr int kMaxRanks = 64;  // of tensor parallelism
 inline constexpr int64_t kMaxContextTokens = int64_t{1} << 27;
 
 // Tokenizer.

@@ -47,7 +47,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
                               .window_tokens = model.window_tokens(),
                               .window_sequences = o.max_sequences,
                               .step_tokens = std::max(o.prefill_chunk, o.max_batch_tokens),
-                              .memory = &ops.memory(),
+                              .memory = &ops.cache_memory(),
                               .shared = o.shared_memory ? &*o.shared_memory : nullptr}));
   auto engine =
       std::unique_ptr<Engine>(new Engine(model, ops, o, std::move(cache), std::move(tier)));

@@ -39,7 +39,7 @@ Status run_chunks(const Model& model, Ops& ops, std::span<const int32_t> tokens,
                                                  .type = options.kv_type,
                                                  .window_tokens = model.window_tokens(),
                                                  .step_tokens = options.chunk,
-                                                 .memory = &ops.memory()}));
+                                                 .memory = &ops.cache_memory()}));
   PageTables tables;
   Workspace workspace(ops.memory());
   const ModelContext context{ops, workspace};

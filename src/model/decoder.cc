@@ -94,7 +94,28 @@ Status Decoder::load_decoder(const ModelFiles& files, const DecoderConfig& confi
   } else {
     FATHOM_TRY(lm_head_, w.matrix("lm_head.weight", config.vocab_size, config.hidden_size));
   }
+  const Shard& shard = sharder_.shard();
+  if (config.vocab_size < shard.size) {
+    return JsonReader(*files.config, files.config_path)
+        .bad("vocab_size", fmt::format("{} or more for as many ranks", shard.size));
+  }
+  const ShardRange words = shard.part(config.vocab_size);
+  if (config.tie_word_embeddings && !shard.whole()) {
+    lm_head_ = sharder_.own_rows(lm_head_, words);
+  } else {
+    lm_head_ = WeightSharder::rows(lm_head_, words);
+  }
   return {};
+}
+
+Result<ShardRange> Decoder::own_heads(const JsonReader& reader) const {
+  const Shard& shard = sharder_.shard();
+  if (config_.num_attention_heads % shard.size != 0) {
+    return reader.bad(
+        "num_attention_heads",
+        fmt::format("a multiple of {} for --tensor-parallel {}", shard.size, shard.size));
+  }
+  return shard.part(config_.num_attention_heads);
 }
 
 Status Decoder::load_layer_norms(const WeightSource& weights) {
@@ -166,7 +187,13 @@ void Decoder::logits(const ModelContext& context, const TensorView& hidden,
                      const TensorView& out) const {
   // A class of its own would need to know where each row comes from.
   context.ops.begin_rows({.rows = hidden.rows});
-  context.ops.linear({.x = hidden, .weight = lm_head_, .out = out});
+  if (sharder_.shard().whole()) {
+    context.ops.linear({.x = hidden, .weight = lm_head_, .out = out});
+    return;
+  }
+  const TensorView part = context.workspace.f32(hidden.rows, lm_head_.rows);
+  context.ops.linear({.x = hidden, .weight = lm_head_, .out = part});
+  context.ops.gather_columns({.part = part, .out = out});
 }
 
 }  // namespace fathom

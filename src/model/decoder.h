@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "model/model.h"
 #include "model/rope.h"
+#include "model/shard.h"
 
 namespace fathom {
 
@@ -33,6 +34,7 @@ struct LayerContext {
 
 class Decoder : public Model {
  public:
+  explicit Decoder(const Shard& shard) : sharder_(shard) {}
   ModelOutput forward(const ModelContext& context, const Step& step) const override;
   void logits(const ModelContext& context, const TensorView& hidden,
               const TensorView& out) const override;
@@ -58,12 +60,19 @@ class Decoder : public Model {
   void run_layers(const LayerContext& context, int64_t first, int64_t count,
                   const WeightView& final_norm, const TensorView& x, const TensorView& h) const;
   TensorView rope_angles(const ModelContext& context, const Step& step) const;
+  // The attention heads of this rank. An error if their number does not divide.
+  Result<ShardRange> own_heads(const JsonReader& reader) const;
+  // x = the sum of all ranks' x.
+  void sum_over_ranks(const LayerContext& context, const TensorView& x) const {
+    if (!sharder_.shard().whole()) context.model.ops.all_reduce(x);
+  }
 
+  WeightSharder sharder_;
   DecoderConfig config_;
   RopeTable rope_;
   WeightView embed_tokens_;  // [vocab, hidden]
   WeightView norm_;          // [hidden]
-  WeightView lm_head_;       // [vocab, hidden]
+  WeightView lm_head_;       // [vocab, hidden]; of this rank's part of the vocabulary
   std::vector<LayerNorms> norms_;
 };
 

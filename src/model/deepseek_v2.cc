@@ -5,7 +5,7 @@
 
 namespace fathom {
 
-Result<std::unique_ptr<Model>> load_deepseek_v2(const ModelFiles& files) {
+Result<std::unique_ptr<Model>> load_deepseek_v2(const ModelFiles& files, const Shard& shard) {
   const JsonReader config(*files.config, files.config_path);
   FATHOM_TRY(const MlaConfig mla, read_mla_config(config));
   FATHOM_TRY(MoeConfig moe, read_moe_config(config));
@@ -21,7 +21,7 @@ Result<std::unique_ptr<Model>> load_deepseek_v2(const ModelFiles& files) {
   // The library that made the goldens never normalises in V2, DeepSeek's code would; every
   // published config says false (tests/golden/data/NOTES.md §3, "MoE of V2").
   moe.norm_topk_prob = false;
-  auto model = std::make_unique<MlaDecoder>();
+  auto model = std::make_unique<MlaDecoder>(shard);
   FATHOM_TRY_STATUS(model->load(files, mla, moe));
   return std::unique_ptr<Model>(std::move(model));
 }

@@ -59,8 +59,8 @@ TensorView DeepseekV3::mtp_forward(const ModelContext& context, const Step& step
   return h;
 }
 
-Result<std::unique_ptr<Model>> load_deepseek_v3(const ModelFiles& files) {
-  auto model = std::make_unique<DeepseekV3>();
+Result<std::unique_ptr<Model>> load_deepseek_v3(const ModelFiles& files, const Shard& shard) {
+  auto model = std::make_unique<DeepseekV3>(shard);
   FATHOM_TRY_STATUS(model->load_v3(files));
   return std::unique_ptr<Model>(std::move(model));
 }

@@ -7,6 +7,7 @@ namespace fathom {
 
 class DeepseekV3 : public MlaDecoder {
  public:
+  using MlaDecoder::MlaDecoder;
   Status load_v3(const ModelFiles& files);
   TensorView mtp_forward(const ModelContext& context, const Step& step,
                          const TensorView& hidden) const override;

@@ -24,6 +24,7 @@ constexpr Simulation kIndexSimulation{.type = SimulatedType::kFp8, .block = 128,
 
 class DeepseekV32 : public DeepseekV3 {
  public:
+  using DeepseekV3::DeepseekV3;
   Status load_v32(const ModelFiles& files);
   // Behind the latents of all layers, the indexer's keys of all layers.
   std::vector<KvLayerSpec> kv_layers() const override {
@@ -118,8 +119,8 @@ TensorView DeepseekV32::select(const LayerContext& context, int64_t layer, const
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> load_deepseek_v32(const ModelFiles& files) {
-  auto model = std::make_unique<DeepseekV32>();
+Result<std::unique_ptr<Model>> load_deepseek_v32(const ModelFiles& files, const Shard& shard) {
+  auto model = std::make_unique<DeepseekV32>(shard);
   FATHOM_TRY_STATUS(model->load_v32(files));
   return std::unique_ptr<Model>(std::move(model));
 }

@@ -329,7 +329,12 @@ TensorView DeepseekV4::mtp_forward(const ModelContext& context, const Step& step
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> load_deepseek_v4(const ModelFiles& files) {
+Result<std::unique_ptr<Model>> load_deepseek_v4(const ModelFiles& files, const Shard& shard) {
+  if (!shard.whole()) {
+    return invalid_argument(files.config_path +
+                            ": model_type is \"deepseek_v4\", which --tensor-parallel cannot "
+                            "divide yet; expected 1");
+  }
   auto model = std::make_unique<DeepseekV4>();
   FATHOM_TRY_STATUS(model->load(files));
   return std::unique_ptr<Model>(std::move(model));

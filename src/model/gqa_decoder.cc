@@ -1,5 +1,7 @@
 #include "model/gqa_decoder.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
 
@@ -10,14 +12,17 @@ namespace {
 
 class GqaDecoder : public Decoder {
  public:
+  using Decoder::Decoder;
   Status load(const ModelFiles& files, const GqaOptions& options);
 
   std::vector<KvLayerSpec> kv_layers() const override {
-    return std::vector<KvLayerSpec>(layers_.size(), {.row_elements = 2 * kv_width_});
+    return std::vector<KvLayerSpec>(layers_.size(),
+                                    {.row_elements = 2 * kv_heads_.count * head_dim_});
   }
 
  private:
   struct Layer {
+    // Of this rank's heads.
     WeightView q_proj, k_proj, v_proj;  // [heads * head_dim | kv_heads * head_dim, hidden]
     WeightView q_bias, k_bias, v_bias;
     WeightView o_proj, o_bias;  // [hidden, heads * head_dim]
@@ -25,41 +30,72 @@ class GqaDecoder : public Decoder {
     SwigluWeights mlp;
   };
 
-  Result<Layer> load_layer(const WeightSource& weights, int64_t index,
-                           const GqaOptions& options) const;
+  Result<Layer> load_layer(const WeightSource& weights, int64_t index, const GqaOptions& options);
+  Status divide(const JsonReader& reader);
   void attend(const LayerContext& context, int64_t layer, const TensorView& x,
               const TensorView& out) const override;
   void feed_forward(const LayerContext& context, int64_t layer, const TensorView& x,
                     const TensorView& out) const override {
     context.model.ops.mlp(
         {.x = x, .weights = layers_[static_cast<std::size_t>(layer)].mlp, .out = out});
+    sum_over_ranks(context, out);
   }
 
   int64_t head_dim_ = 0;
-  int64_t q_width_ = 0;   // heads * head_dim
-  int64_t kv_width_ = 0;  // kv_heads * head_dim
+  ShardRange heads_, kv_heads_;  // of this rank
   RopeLayout rope_layout_ = RopeLayout::kHalf;
   std::vector<Layer> layers_;
 };
 
 Result<GqaDecoder::Layer> GqaDecoder::load_layer(const WeightSource& w, int64_t index,
-                                                 const GqaOptions& options) const {
+                                                 const GqaOptions& options) {
   const std::string p = layer_prefix(index), a = p + "self_attn.";
   const int64_t hidden = config_.hidden_size;
+  const int64_t q_width = config_.num_attention_heads * head_dim_;
+  const int64_t kv_width = config_.num_key_value_heads * head_dim_;
   Layer l;
-  FATHOM_TRY(l.q_proj, w.matrix(a + "q_proj.weight", q_width_, hidden));
-  FATHOM_TRY(l.k_proj, w.matrix(a + "k_proj.weight", kv_width_, hidden));
-  FATHOM_TRY(l.v_proj, w.matrix(a + "v_proj.weight", kv_width_, hidden));
-  FATHOM_TRY(l.q_bias, optional_vector(w, options.qkv_bias, a + "q_proj.bias", q_width_));
-  FATHOM_TRY(l.k_bias, optional_vector(w, options.qkv_bias, a + "k_proj.bias", kv_width_));
-  FATHOM_TRY(l.v_bias, optional_vector(w, options.qkv_bias, a + "v_proj.bias", kv_width_));
-  FATHOM_TRY(l.o_proj, w.matrix(a + "o_proj.weight", hidden, q_width_));
+  FATHOM_TRY(l.q_proj, w.matrix(a + "q_proj.weight", q_width, hidden));
+  FATHOM_TRY(l.k_proj, w.matrix(a + "k_proj.weight", kv_width, hidden));
+  FATHOM_TRY(l.v_proj, w.matrix(a + "v_proj.weight", kv_width, hidden));
+  FATHOM_TRY(l.q_bias, optional_vector(w, options.qkv_bias, a + "q_proj.bias", q_width));
+  FATHOM_TRY(l.k_bias, optional_vector(w, options.qkv_bias, a + "k_proj.bias", kv_width));
+  FATHOM_TRY(l.v_bias, optional_vector(w, options.qkv_bias, a + "v_proj.bias", kv_width));
+  FATHOM_TRY(l.o_proj, w.matrix(a + "o_proj.weight", hidden, q_width));
   FATHOM_TRY(l.o_bias, optional_vector(w, options.o_bias, a + "o_proj.bias", hidden));
   FATHOM_TRY(l.q_norm, optional_vector(w, options.qk_norm, a + "q_norm.weight", head_dim_));
   FATHOM_TRY(l.k_norm, optional_vector(w, options.qk_norm, a + "k_norm.weight", head_dim_));
   FATHOM_TRY(l.mlp,
              load_swiglu(w, p + "mlp.", hidden, config_.intermediate_size, options.mlp_bias));
+  const ShardRange q{heads_.begin * head_dim_, heads_.count * head_dim_};
+  const ShardRange kv{kv_heads_.begin * head_dim_, kv_heads_.count * head_dim_};
+  l.q_proj = WeightSharder::rows(l.q_proj, q);
+  l.k_proj = WeightSharder::rows(l.k_proj, kv);
+  l.v_proj = WeightSharder::rows(l.v_proj, kv);
+  l.q_bias = WeightSharder::elements(l.q_bias, q);
+  l.k_bias = WeightSharder::elements(l.k_bias, kv);
+  l.v_bias = WeightSharder::elements(l.v_bias, kv);
+  FATHOM_TRY(l.o_proj, sharder_.columns(l.o_proj, q, a + "o_proj.weight"));
+  l.o_bias = sharder_.once(l.o_bias);
+  FATHOM_TRY(l.mlp, sharder_.swiglu(l.mlp, p + "mlp."));
   return l;
+}
+
+// Heads of queries are divided, and those of keys and values; where there are fewer of the latter
+// than ranks, each stands on several.
+Status GqaDecoder::divide(const JsonReader& reader) {
+  const Shard& shard = sharder_.shard();
+  const int64_t kv_heads = config_.num_key_value_heads;
+  FATHOM_TRY(heads_, own_heads(reader));
+  if (kv_heads % shard.size == 0) {
+    kv_heads_ = shard.part(kv_heads);
+  } else if (shard.size % kv_heads == 0) {
+    kv_heads_ = {shard.rank * kv_heads / shard.size, 1};
+  } else {
+    return reader.bad("num_key_value_heads",
+                      fmt::format("a multiple or a divisor of {} for --tensor-parallel {}",
+                                  shard.size, shard.size));
+  }
+  return {};
 }
 
 Status GqaDecoder::load(const ModelFiles& files, const GqaOptions& options) {
@@ -78,10 +114,9 @@ Status GqaDecoder::load(const ModelFiles& files, const GqaOptions& options) {
   // GGUF's Llama files have the rows of q and k permuted (io/gguf_config.h).
   FATHOM_TRY(const bool interleaved, reader.boolean_or("rope_interleaved", false));
   rope_layout_ = interleaved ? RopeLayout::kPairs : RopeLayout::kHalf;
-  q_width_ = heads * head_dim_;
-  kv_width_ = kv_heads * head_dim_;
   FATHOM_TRY(rope_, read_rope(reader, head_dim_));
   FATHOM_TRY_STATUS(load_decoder(files, config));
+  FATHOM_TRY_STATUS(divide(reader));
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
     FATHOM_TRY_STATUS(load_layer_norms(*files.weights));
     FATHOM_TRY(Layer layer, load_layer(*files.weights, i, options));
@@ -95,10 +130,10 @@ void GqaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const Layer& l = layers_[static_cast<std::size_t>(layer)];
   Ops& ops = context.model.ops;
   Workspace& ws = context.model.workspace;
-  const int64_t heads = config_.num_attention_heads, kv_heads = config_.num_key_value_heads;
-  const TensorView q = ws.f32(x.rows, q_width_);
-  const TensorView k = ws.f32(x.rows, kv_width_);
-  const TensorView v = ws.f32(x.rows, kv_width_);
+  const int64_t heads = heads_.count, kv_heads = kv_heads_.count;
+  const TensorView q = ws.f32(x.rows, heads * head_dim_);
+  const TensorView k = ws.f32(x.rows, kv_heads * head_dim_);
+  const TensorView v = ws.f32(x.rows, kv_heads * head_dim_);
   ops.linears(
       std::array<LinearArgs, 3>{{{.x = x, .weight = l.q_proj, .bias = l.q_bias, .out = q},
                                  {.x = x, .weight = l.k_proj, .bias = l.k_bias, .out = k},
@@ -123,13 +158,14 @@ void GqaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
                  .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_))),
                  .out = q});
   ops.linear({.x = q, .weight = l.o_proj, .bias = l.o_bias, .out = out});
+  sum_over_ranks(context, out);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> load_gqa_decoder(const ModelFiles& files,
+Result<std::unique_ptr<Model>> load_gqa_decoder(const ModelFiles& files, const Shard& shard,
                                                 const GqaOptions& options) {
-  auto model = std::make_unique<GqaDecoder>();
+  auto model = std::make_unique<GqaDecoder>(shard);
   FATHOM_TRY_STATUS(model->load(files, options));
   return std::unique_ptr<Model>(std::move(model));
 }

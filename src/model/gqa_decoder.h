@@ -16,6 +16,7 @@ struct GqaOptions {
 
 // Loads a model whose config.json has the common fields (and head_dim, if it is not hidden /
 // heads).
-Result<std::unique_ptr<Model>> load_gqa_decoder(const ModelFiles& files, const GqaOptions& options);
+Result<std::unique_ptr<Model>> load_gqa_decoder(const ModelFiles& files, const Shard& shard,
+                                                const GqaOptions& options);
 
 }  // namespace fathom

@@ -4,12 +4,12 @@
 
 namespace fathom {
 
-Result<std::unique_ptr<Model>> load_llama(const ModelFiles& files) {
+Result<std::unique_ptr<Model>> load_llama(const ModelFiles& files, const Shard& shard) {
   const JsonReader config(*files.config, files.config_path);
   FATHOM_TRY(const bool attention_bias, config.boolean_or("attention_bias", false));
   FATHOM_TRY(const bool mlp_bias, config.boolean_or("mlp_bias", false));
   return load_gqa_decoder(
-      files, {.qkv_bias = attention_bias, .o_bias = attention_bias, .mlp_bias = mlp_bias});
+      files, shard, {.qkv_bias = attention_bias, .o_bias = attention_bias, .mlp_bias = mlp_bias});
 }
 
 }  // namespace fathom

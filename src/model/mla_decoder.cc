@@ -58,6 +58,7 @@ Status MlaDecoder::load(const ModelFiles& files, const MlaConfig& mla, const Moe
   moe_ = moe;
   FATHOM_TRY(rope_, read_rope(reader, mla.qk_rope_head_dim));
   FATHOM_TRY_STATUS(load_decoder(files, config));
+  FATHOM_TRY(heads_, own_heads(reader));
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
     const bool mixture =
         moe.n_routed_experts > 0 && i >= moe.first_k_dense_replace && i % moe.moe_layer_freq == 0;
@@ -75,7 +76,7 @@ std::vector<KvLayerSpec> MlaDecoder::kv_layers() const {
   return specs;
 }
 
-Status MlaDecoder::load_attention(const WeightSource& w, const std::string& a, Layer& l) const {
+Status MlaDecoder::load_attention(const WeightSource& w, const std::string& a, Layer& l) {
   const int64_t hidden = config_.hidden_size, heads = config_.num_attention_heads;
   const int64_t q_width = heads * (mla_.qk_nope_head_dim + mla_.qk_rope_head_dim);
   const int64_t kv_width = mla_.kv_lora_rank + mla_.qk_rope_head_dim;
@@ -104,19 +105,31 @@ Status MlaDecoder::load_attention(const WeightSource& w, const std::string& a, L
   }
   FATHOM_TRY(l.o_proj, w.matrix(a + "o_proj.weight", hidden, heads * mla_.v_head_dim));
   FATHOM_TRY(l.o_bias, optional_vector(w, bias, a + "o_proj.bias", hidden));
+  const auto own = [&](int64_t width) {
+    return ShardRange{heads_.begin * width, heads_.count * width};
+  };
+  const ShardRange q = own(mla_.qk_nope_head_dim + mla_.qk_rope_head_dim);
+  l.q_proj = WeightSharder::rows(l.q_proj, q);
+  l.q_b_proj = WeightSharder::rows(l.q_b_proj, q);
+  l.kv_b_proj = WeightSharder::rows(l.kv_b_proj, own(mla_.qk_nope_head_dim + mla_.v_head_dim));
+  l.k_b_proj = WeightSharder::rows(l.k_b_proj, own(mla_.kv_lora_rank));
+  l.v_b_proj = WeightSharder::rows(l.v_b_proj, own(mla_.v_head_dim));
+  FATHOM_TRY(l.o_proj, sharder_.columns(l.o_proj, own(mla_.v_head_dim), a + "o_proj.weight"));
+  l.o_bias = sharder_.once(l.o_bias);
   return {};
 }
 
-Status MlaDecoder::load_mixture(const WeightSource& w, const std::string& m, Layer& l) const {
+Status MlaDecoder::load_mixture(const WeightSource& w, const std::string& m, Layer& l) {
   const int64_t hidden = config_.hidden_size;
   FATHOM_TRY(l.gate, w.matrix(m + "gate.weight", moe_.n_routed_experts, hidden));
   FATHOM_TRY(l.e_score_correction_bias,
              optional_vector(w, moe_.correction_bias, m + "gate.e_score_correction_bias",
                              moe_.n_routed_experts));
   for (int64_t e = 0; e < moe_.n_routed_experts; ++e) {
-    FATHOM_TRY(SwigluWeights expert, load_swiglu(w, fmt::format("{}experts.{}.", m, e), hidden,
-                                                 moe_.moe_intermediate_size, false));
-    l.experts.push_back(expert);
+    const std::string p = fmt::format("{}experts.{}.", m, e);
+    FATHOM_TRY(const SwigluWeights expert,
+               load_swiglu(w, p, hidden, moe_.moe_intermediate_size, false));
+    FATHOM_TRY(l.experts.emplace_back(), sharder_.swiglu(expert, p));
   }
   const std::string shared = m + "shared_experts.";
   if (moe_.n_shared_experts == 0 && w.has(shared + "gate_proj.weight")) {
@@ -127,6 +140,7 @@ Status MlaDecoder::load_mixture(const WeightSource& w, const std::string& m, Lay
   if (moe_.n_shared_experts > 0) {
     FATHOM_TRY(l.shared, load_swiglu(w, shared, hidden,
                                      moe_.moe_intermediate_size * moe_.n_shared_experts, false));
+    FATHOM_TRY(l.shared, sharder_.swiglu(*l.shared, shared));
   }
   return {};
 }
@@ -142,6 +156,7 @@ Status MlaDecoder::load_layer(const WeightSource& weights, bool mixture) {
   } else {
     FATHOM_TRY(layer.dense, load_swiglu(weights, p + "mlp.", config_.hidden_size,
                                         config_.intermediate_size, false));
+    FATHOM_TRY(layer.dense, sharder_.swiglu(layer.dense, p + "mlp."));
   }
   layers_.push_back(std::move(layer));
   return {};
@@ -152,7 +167,7 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
   const Layer& l = layers_[static_cast<std::size_t>(layer)];
   Ops& ops = context.model.ops;
   Workspace& ws = context.model.workspace;
-  const int64_t heads = config_.num_attention_heads;
+  const int64_t heads = heads_.count;
   const int64_t nope = mla_.qk_nope_head_dim, rope = mla_.qk_rope_head_dim;
   const TensorView q = ws.f32(x.rows, heads * (nope + rope));
   const TensorView kv_row = ws.f32(x.rows, mla_.kv_lora_rank + rope);
@@ -197,6 +212,7 @@ void MlaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
                      .selected = selected,
                      .out = o});
   ops.linear({.x = o, .weight = l.o_proj, .bias = l.o_bias, .out = out});
+  sum_over_ranks(context, out);
 }
 
 void MlaDecoder::feed_forward(const LayerContext& context, int64_t layer, const TensorView& x,
@@ -206,6 +222,7 @@ void MlaDecoder::feed_forward(const LayerContext& context, int64_t layer, const 
   Workspace& ws = context.model.workspace;
   if (l.experts.empty()) {
     ops.mlp({.x = x, .weights = l.dense, .out = out});
+    sum_over_ranks(context, out);
     return;
   }
   const TensorView router_logits = ws.f32(x.rows, moe_.n_routed_experts);
@@ -228,6 +245,7 @@ void MlaDecoder::feed_forward(const LayerContext& context, int64_t layer, const 
            .experts = l.experts,
            .shared = l.shared ? &*l.shared : nullptr,
            .out = out});
+  sum_over_ranks(context, out);
 }
 
 }  // namespace fathom

@@ -41,12 +41,14 @@ Result<MlaConfig> read_mla_config(const JsonReader& config);
 
 class MlaDecoder : public Decoder {
  public:
+  using Decoder::Decoder;
   Status load(const ModelFiles& files, const MlaConfig& mla, const MoeConfig& moe);
 
   // Row `layer` of the cache: latent and rope key of that layer.
   std::vector<KvLayerSpec> kv_layers() const override;
 
  protected:
+  // With tensor parallelism heads and inner channels are this rank's, all else is whole.
   struct Layer {
     WeightView q_proj;                             // [heads * (nope + rope), hidden], or
     WeightView q_a_proj, q_a_bias, q_a_layernorm;  // [q_lora, hidden], [q_lora]
@@ -83,11 +85,12 @@ class MlaDecoder : public Decoder {
 
   MlaConfig mla_;
   MoeConfig moe_;
+  ShardRange heads_;  // of this rank
   std::vector<Layer> layers_;
 
  private:
-  Status load_attention(const WeightSource& weights, const std::string& prefix, Layer& layer) const;
-  Status load_mixture(const WeightSource& weights, const std::string& prefix, Layer& layer) const;
+  Status load_attention(const WeightSource& weights, const std::string& prefix, Layer& layer);
+  Status load_mixture(const WeightSource& weights, const std::string& prefix, Layer& layer);
 };
 
 }  // namespace fathom

@@ -19,6 +19,11 @@ struct ModelOptions {
   // Rounds indexer and cache values as DeepSeek's own inference code does (ops/simulation.h). An
   // error for architectures other than deepseek_v32 and deepseek_v4.
   bool simulate_quantised_cache = false;
+  // Ranks that share the weights (model/shard.h). With more than 1 the model is for ParallelOps of
+  // as many (ops/ranks.h). An error where heads or channels cannot be divided among them, and for
+  // deepseek_v4.
+  int tensor_parallel = 1;
+  bool shapes_only = false;  // nothing is computed: parts of weights need not be copied
 };
 
 // One kind of rows that a layer keeps in the paged cache.

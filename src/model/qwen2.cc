@@ -4,8 +4,8 @@
 
 namespace fathom {
 
-Result<std::unique_ptr<Model>> load_qwen2(const ModelFiles& files) {
-  return load_gqa_decoder(files, {.qkv_bias = true});
+Result<std::unique_ptr<Model>> load_qwen2(const ModelFiles& files, const Shard& shard) {
+  return load_gqa_decoder(files, shard, {.qkv_bias = true});
 }
 
 }  // namespace fathom

@@ -4,13 +4,14 @@
 
 #include "base/json.h"
 #include "model/architectures.h"
+#include "model/parallel_model.h"
 
 namespace fathom {
 namespace {
 
 struct Architecture {
   std::string_view model_type;
-  Result<std::unique_ptr<Model>> (*load)(const ModelFiles&);
+  Result<std::unique_ptr<Model>> (*load)(const ModelFiles&, const Shard&);
 };
 
 constexpr std::array<Architecture, 7> kArchitectures = {{
@@ -36,14 +37,21 @@ Status Model::simulate_quantised_cache(const JsonReader& config) {
 }
 
 Result<std::unique_ptr<Model>> load_model(const ModelFiles& files, const ModelOptions& options) {
+  FATHOM_CHECK_GT(options.tensor_parallel, 0);
   const JsonReader config(*files.config, files.config_path);
   std::string known;
   for (const Architecture& a : kArchitectures) {
     if (a.model_type == files.model_type) {
-      FATHOM_TRY(std::unique_ptr<Model> model, a.load(files));
-      if (options.simulate_quantised_cache)
-        FATHOM_TRY_STATUS(model->simulate_quantised_cache(config));
-      return model;
+      std::vector<std::unique_ptr<Model>> parts;
+      for (int rank = 0; rank < options.tensor_parallel; ++rank) {
+        FATHOM_TRY(parts.emplace_back(), a.load(files, {.rank = rank,
+                                                        .size = options.tensor_parallel,
+                                                        .copies = !options.shapes_only}));
+        if (options.simulate_quantised_cache)
+          FATHOM_TRY_STATUS(parts.back()->simulate_quantised_cache(config));
+      }
+      if (parts.size() == 1) return std::move(parts[0]);
+      return std::unique_ptr<Model>(std::make_unique<ParallelModel>(std::move(parts)));
     }
     known += (known.empty() ? "" : ", ") + std::string(a.model_type);
   }

@@ -43,6 +43,15 @@ void Ops::rope_append(const RopeAppendArgs& args) {
   kv_append(args.append);
 }
 
+namespace {
+constexpr const char* kOneRank = "is for models loaded with ModelOptions::tensor_parallel";
+}
+void Ops::all_reduce(const TensorView&) { FATHOM_CHECK(false) << "all_reduce " << kOneRank; }
+void Ops::broadcast(const TensorView&) { FATHOM_CHECK(false) << "broadcast " << kOneRank; }
+void Ops::gather_columns(const GatherColumnsArgs&) {
+  FATHOM_CHECK(false) << "gather_columns " << kOneRank;
+}
+
 void Ops::mark(std::string_view, const TensorView&) {}
 
 }  // namespace fathom

@@ -315,6 +315,12 @@ struct GatherRowsArgs {
   TensorView out;  // [rows.size(), cols]
 };
 
+// out of rank 0 = the ranks' parts side by side (tensor parallelism).
+struct GatherColumnsArgs {
+  TensorView part;  // [rows, columns of this rank] (Communicator::gather_columns)
+  TensorView out;   // [rows, columns of all ranks], used on rank 0 alone
+};
+
 // See Ops::begin_rows.
 struct RowClasses {
   int64_t rows = 0;
@@ -338,6 +344,8 @@ struct StepStart {
   int64_t owner = 0;       // to be said from now on: addresses may be somebody else's later
 };
 
+class Ranks;  // ops/ranks.h
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -346,6 +354,8 @@ class Ops {
   // Where the tensors of its arguments, outputs and cache pages live. Weights, and spans of
   // indices, are on the host whatever the backend.
   virtual Memory& memory() const { return host_memory(); }
+  // Where cache pages are allocated: the same, or with tensor parallelism every rank's.
+  virtual Memory& cache_memory() const { return memory(); }
   // The host's memory that read() is fastest to.
   virtual Memory& read_memory() const { return host_memory(); }
   // Waits for what was asked for and copies a tensor to the host.
@@ -390,6 +400,14 @@ class Ops {
   virtual void moe(const MoeArgs& args) = 0;
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
 
+  // Tensor parallelism (ops/communicator.h): for models of which this backend holds one rank's
+  // part. The default has no other ranks: an error.
+  virtual void all_reduce(const TensorView& x);
+  virtual void broadcast(const TensorView& x);
+  virtual void gather_columns(const GatherColumnsArgs& args);
+  // The ranks behind this one; null: none.
+  virtual Ranks* ranks() { return nullptr; }
+
   // Names an intermediate result for whoever listens (tracing decorators). Computes nothing.
   virtual void mark(std::string_view name, const TensorView& value);
 };
@@ -401,6 +419,7 @@ class OpsDecorator : public Ops {
   explicit OpsDecorator(Ops& inner) : inner_(inner) {}
   std::string_view description() const override { return inner_.description(); }
   Memory& memory() const override { return inner_.memory(); }
+  Memory& cache_memory() const override { return inner_.cache_memory(); }
   Memory& read_memory() const override { return inner_.read_memory(); }
   void read(const TensorView& from, const TensorView& to) override { inner_.read(from, to); }
   void begin_rows(const RowClasses& c) override { inner_.begin_rows(c); }
@@ -432,6 +451,10 @@ class OpsDecorator : public Ops {
   void route(const RouteArgs& a) override { inner_.route(a); }
   void moe(const MoeArgs& a) override { inner_.moe(a); }
   void gather_rows(const GatherRowsArgs& a) override { inner_.gather_rows(a); }
+  void all_reduce(const TensorView& x) override { inner_.all_reduce(x); }
+  void broadcast(const TensorView& x) override { inner_.broadcast(x); }
+  void gather_columns(const GatherColumnsArgs& a) override { inner_.gather_columns(a); }
+  Ranks* ranks() override { return inner_.ranks(); }
   void mark(std::string_view name, const TensorView& value) override { inner_.mark(name, value); }
 
  private:

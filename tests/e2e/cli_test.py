@@ -171,6 +171,22 @@ class TokensTest(FathomTest):
         for flags in (["--chunk", 1], ["--chunk", 7], ["--threads", 1]):
             self.assertEqual(self.logits(file, *flags), whole, flags)
 
+    def test_ranks_share_a_model(self):
+        file, _ = self.ids_file("p2.input_ids")
+        expected = self.golden["p2.logits"][1]
+        greedy = self.golden["p2.greedy_ids"][1]
+        for ranks in (2, 4):
+            flags = ["--device", "cpu", "--tensor-parallel", ranks]
+            whole = self.logits(file, *flags)
+            values = struct.unpack(f"<{len(whole) // 4}f", whole)
+            self.assertLess(max(abs(a - b) for a, b in zip(values, expected)), 1e-3)
+            self.assertEqual(self.logits(file, *flags, "--chunk", 7), whole)
+            out = self.ok("generate", self.MODEL, "--tokens", file, "-n", len(greedy), "--print-ids", *flags)
+            self.assertEqual(tuple(map(int, out.split())), greedy)
+        done = fathom("logits", self.MODEL, "--tokens", file, "--out", self.tmp / "x", "--tensor-parallel", 3)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"num_attention_heads is 4, expected a multiple of 3", done.stderr)
+
     def test_mtp_logits_have_a_row_less(self):
         file, ids = self.ids_file("p1.input_ids")
         mtp = self.logits(file, "--mtp")

@@ -58,6 +58,11 @@ class Refusals(unittest.TestCase):
             self.assertEqual(status, 2, message)
             self.assertIn(words, message)
 
+    def test_ranks_that_a_model_cannot_be_divided_among(self):
+        code, message = fails("nano", "--port", "0", "--tensor-parallel", "3")
+        self.assertEqual(code, 2)
+        self.assertIn("num_attention_heads is 4, expected a multiple of 3", message)
+
     def test_config_check_names_the_line(self):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
             f.write("models:\n  - path: nano\nlimits:\n  max_conections: 5\n")
@@ -100,6 +105,9 @@ class Survival(unittest.TestCase):
 
     def test_two_workers(self):
         self.check(signal.SIGKILL, "--workers", "2")
+
+    def test_two_ranks(self):
+        self.check(signal.SIGKILL, "--device", "cpu", "--tensor-parallel", "2")
 
     def test_in_one_process(self):
         with Server(NANO, "--workers", "0") as server:
@@ -263,6 +271,9 @@ class DiskTier(unittest.TestCase):
         code, message = fails("nano", "--port", "0", "--kv-disk", "/proc/kv", *self.flags[2:])
         self.assertNotEqual(code, 0)
         self.assertIn("/proc/kv", message)
+        code, message = fails("nano", "--port", "0", "--tensor-parallel", "2", *self.flags)
+        self.assertEqual(code, 2)
+        self.assertIn("kv_disk: expected none where a model's tensor_parallel is 2", message)
         with open(self.directory + "/key", "wb") as f:
             f.write(b"short")
         os.chmod(self.directory + "/key", 0o600)

@@ -1,4 +1,5 @@
 // Every architecture against its golden: logits, greedy tokens, layer outputs, MTP logits.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -184,6 +185,93 @@ TEST_P(GoldenTest, ReferenceOpsGiveTheSameLogits) {
   // Scalar code is slow: the prompts of up to 64 tokens.
   for (const Prompt& p : prompts(golden))
     if (p.ids.size() <= 64) check_logits(*open.model, ops, golden, p);
+}
+
+struct Division {
+  std::string model;
+  int ranks;
+};
+
+class TensorParallelTest : public testing::TestWithParam<Division> {
+ protected:
+  std::string dir() const {
+    return GetParam().model == "nano" ? nano_dir() : data_dir() + "/" + GetParam().model;
+  }
+  ModelOptions options() const { return {.tensor_parallel = GetParam().ranks}; }
+};
+
+TEST_P(TensorParallelTest, LogitsLayersAndGreedyTokens) {
+  const OpenModel open = open_model(dir(), {}, options());
+  const Golden golden(dir());
+  const auto backend = make_backends(GetParam().ranks, {.threads = 1, .compute = kExactCompute});
+  if (backend == nullptr) GTEST_SKIP() << "too few GPUs";
+  for (const Prompt& p : prompts(golden)) {
+    check_logits(*open.model, *backend, golden, p);
+    check_layers(*open.model, *backend, golden, p);
+    const std::vector<int32_t> expected = golden.ids(p.key + "greedy_ids");
+    for (const int64_t chunk : {int64_t{7}, int64_t{1} << 20}) {
+      EXPECT_EQ(greedy(*open.model, *backend, p.ids, static_cast<int64_t>(expected.size()), chunk),
+                expected)
+          << p.key << " chunk " << chunk;
+    }
+  }
+}
+
+// A row's logits depend on the row alone.
+TEST_P(TensorParallelTest, TheSameBitsForEveryChunk) {
+  const OpenModel open = open_model(dir(), {}, options());
+  const auto backend = make_backends(GetParam().ranks, {.threads = 1, .compute = kExactCompute});
+  if (backend == nullptr) GTEST_SKIP() << "too few GPUs";
+  const std::vector<int32_t> ids = prompts(Golden(dir())).back().ids;
+  const std::vector<float> whole = all_logits(*open.model, *backend, ids, {});
+  for (const int64_t chunk : {1, 7})
+    EXPECT_EQ(all_logits(*open.model, *backend, ids, {.chunk = chunk}), whole) << chunk;
+}
+
+// Every architecture, heads of keys that are divided and that are repeated.
+INSTANTIATE_TEST_SUITE_P(
+    Models, TensorParallelTest,
+    testing::Values(
+        Division{"qwen2", 1}, Division{"qwen2", 2}, Division{"qwen2", 6},
+        Division{"qwen2_tied_f16", 5}, Division{"qwen3", 2}, Division{"qwen3", 4},
+        Division{"llama_mha", 2}, Division{"llama_mha", 4}, Division{"llama_gqa_llama3rope", 2},
+        Division{"llama_linear_f32", 4}, Division{"deepseek_v2_lite", 2},
+        Division{"deepseek_v2_lite", 4}, Division{"deepseek_v2", 1}, Division{"deepseek_v2", 2},
+        Division{"deepseek_v2", 4}, Division{"deepseek_v3", 2}, Division{"deepseek_v3", 4},
+        Division{"deepseek_v3_fp8", 2}, Division{"deepseek_v3_fp8", 4}, Division{"deepseek_v32", 2},
+        Division{"deepseek_v32", 4}, Division{"nano", 1}, Division{"nano", 2}, Division{"nano", 4}),
+    [](const auto& test) { return test.param.model + "_" + std::to_string(test.param.ranks); });
+
+TEST(TensorParallelTypes, BlocksOfWeightsStayWhole) {
+  const Golden golden(nano_dir());
+  const std::vector<int32_t> ids = golden.ids("p0.input_ids");
+  const OpenModel one = open_model(nano_dir(), DType::kQ8_0);
+  const std::vector<int32_t> expected =
+      greedy(*one.model, *make_backend({.threads = 1, .compute = kExactCompute}), ids, 24, 64);
+  for (const int ranks : {2, 4}) {
+    const OpenModel open = open_model(nano_dir(), DType::kQ8_0, {.tensor_parallel = ranks});
+    const auto backend = make_backends(ranks, {.threads = 1, .compute = kExactCompute});
+    if (backend == nullptr) GTEST_SKIP() << "too few GPUs";
+    EXPECT_EQ(greedy(*open.model, *backend, ids, 24, 64), expected) << ranks;
+  }
+}
+
+TEST(TensorParallelTypes, WhatCannotBeDividedIsSaid) {
+  const auto error_of = [](const std::string& dir, int ranks, std::optional<DType> type = {}) {
+    auto files = open_model_files(dir);
+    EXPECT_TRUE(files.has_value());
+    if (type) files->weights = std::make_unique<EncodedWeights>(std::move(files->weights), *type);
+    const auto model = load_model(*files, {.tensor_parallel = ranks});
+    return model.has_value() ? "" : model.error().message;
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(error_of(data_dir() + "/qwen2", 4),
+              testing::AllOf(HasSubstr("num_attention_heads"), HasSubstr("a multiple of 4")));
+  EXPECT_THAT(error_of(data_dir() + "/llama_gqa_llama3rope", 3),
+              testing::AllOf(HasSubstr("num_key_value_heads"), HasSubstr("divisor of 3")));
+  EXPECT_THAT(error_of(data_dir() + "/deepseek_v4", 2), HasSubstr("deepseek_v4"));
+  EXPECT_THAT(error_of(nano_dir(), 2, DType::kQ4_K),
+              testing::AllOf(HasSubstr("o_proj.weight"), HasSubstr("whole blocks of 256 (Q4_K)")));
 }
 
 std::vector<std::string> all_models() {

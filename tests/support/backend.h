@@ -5,7 +5,9 @@
 #include <memory>
 
 #include "backend/cpu/cpu_ops.h"
+#include "ops/ranks.h"
 #ifdef FATHOM_TEST_CUDA
+#include "backend/cuda/nccl_communicator.h"
 #include "support/staged_ops.h"
 #endif
 
@@ -44,5 +46,27 @@ using OpBackend = CpuOps;
 inline bool has_fp8_prompts(const OpBackend&) { return false; }
 inline constexpr double kPromptRounding = 0;
 #endif
+
+// Tensor parallelism: every rank a backend on a thread of its own. Null if there are too few GPUs.
+inline std::unique_ptr<Ops> make_backends(int size, const CpuOpsOptions& options = {}) {
+#ifdef FATHOM_TEST_CUDA
+  if (size > cuda::device_count()) return nullptr;
+  const auto id = cuda::make_nccl_id();
+  FATHOM_CHECK(id.has_value()) << id.error().message;
+  auto ranks = Ranks::create(size, [&](int r) -> Result<Rank> {
+    FATHOM_TRY(auto ops, CudaOps::create({.device = r, .compute = options.compute}));
+    FATHOM_TRY(auto communicator, cuda::make_nccl_communicator(*id, r, size, ops->stream()));
+    return Rank{std::move(ops), std::move(communicator)};
+  });
+#else
+  auto communicators = make_host_communicators(size);
+  auto ranks = Ranks::create(size, [&](int r) -> Result<Rank> {
+    return Rank{std::make_unique<CpuOps>(options),
+                std::move(communicators[static_cast<std::size_t>(r)])};
+  });
+#endif
+  FATHOM_CHECK(ranks.has_value()) << ranks.error().message;
+  return std::make_unique<ParallelOps>(*std::move(ranks));
+}
 
 }  // namespace fathom::test

@@ -68,6 +68,7 @@ class CudaOps final : public Ops {
 
   cuda::DeviceWeights& weights() { return *weights_; }
   const cuda::Device& device() const { return device_; }
+  cudaStream_t stream() const { return stream_; }
   int64_t free_bytes() const;  // of the device's memory, now
 
  private:

@@ -28,6 +28,7 @@ struct ModelConfig {
   std::string compute = "auto";
   std::string numa = "off";
   std::string device = "auto";
+  int64_t tensor_parallel = 1;  // GPUs that share the weights
   double gpu_memory_utilization = 0.9;
   bool simulate_quantised_cache = false;  // ModelOptions
 

@@ -132,6 +132,10 @@ const std::vector<M>& model_table() {
        "where threads run: off, spread, or a node's number"},
       {"device", [](Model& m) -> SettingField { return &m.device; },
        "where to compute: auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:N"},
+      {"tensor_parallel", [](Model& m) -> SettingField { return &m.tensor_parallel; },
+       "GPUs that share the model's weights, from device on; on the CPU groups of threads, which "
+       "gains nothing",
+       1, limits::kMaxRanks},
       {"gpu_memory_utilization", [](Model& m) -> SettingField { return &m.gpu_memory_utilization; },
        "share of a GPU's memory that a worker may take", 0.05, 1},
       {"simulate_quantised_cache",

@@ -377,4 +377,13 @@ void quantize_inputs(const F32Rows& x, int8_t* q, float* scales, float* sums, cu
 void combine_experts(const F32Rows& parts, const F32Rows& weights, const F32Rows& shared,
                      const F32Rows& out, cudaStream_t stream);
 
+// sum_parts.cu: out[i] = Σ_r parts[r · count + i], in order of r.
+struct SumPartsArgs {
+  const float* parts = nullptr;
+  int size = 0;  // parts
+  int64_t count = 0;
+  float* out = nullptr;
+};
+void sum_parts(const SumPartsArgs& args, cudaStream_t stream);
+
 }  // namespace fathom::cuda

@@ -318,10 +318,12 @@ TEST_F(OpsTest, MlpOfFp8Prompts) {
   if (fp8) round_to_fp8(rounded.view());
   reference_.linear({rounded.view(), gate, {}, g.view()});
   reference_.linear({rounded.view(), up, {}, u.view()});
+  const auto stored = [&](float v) { return fp8 ? bf16_to_f32(f32_to_bf16(v)) : v; };
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t c = 0; c < inner; ++c) {
       float& v = g.view().f32(r)[c];
-      v = v / (1 + std::exp(-v)) * u.view().f32(r)[c];
+      v = stored(v);
+      v = v / (1 + std::exp(-v)) * stored(u.view().f32(r)[c]);
     }
   }
   if (fp8) round_to_fp8(g.view());

@@ -53,10 +53,8 @@ struct WeightRow {
       scales = w.block_scales + row * (w.cols / 32) * 2;
     }
     if constexpr (T == DType::kF8E4M3) {
-      scales = reinterpret_cast<const uint8_t*>(
-          w.scales == nullptr
-              ? nullptr
-              : w.scales + (w.scale_row0 + row) / w.scale_block_rows * w.scale_stride);
+      scales = reinterpret_cast<const uint8_t*>(w.scales + (w.scale_row0 + row) /
+                                                               w.scale_block_rows * w.scale_stride);
     }
   }
 };
@@ -92,7 +90,7 @@ struct Tile<DType::kBF16> {
     for (int i = 0; i < 2; ++i)
       copy_part<16>(lane_value<uint4>(slot, i), r[i].quants + chunk * (kChunk * 2));
   }
-  __device__ static Raw read(const Row (&)[2], int, int, uint8_t* slot) {
+  __device__ static Raw read(int, uint8_t* slot) {
     return {{*lane_value<uint4>(slot, 0), *lane_value<uint4>(slot, 1)}};
   }
   // Of 8 rows of inputs.
@@ -132,24 +130,29 @@ template <>
 struct Tile<DType::kF8E4M3> {
   static constexpr bool kInt8 = false;
   static constexpr int kChunk = 64;
-  static constexpr int kSlot = 1024;
+  static constexpr int kSlot = 1024 + 64;
   struct Raw {
     uint4 w[2];
     float scale[2];
   };
   using Row = WeightRow<DType::kF8E4M3>;
-  __device__ static void load(const Row (&r)[2], int chunk, int, uint8_t* slot) {
+  __device__ static void load(const Row (&r)[2], int chunk, int scale_chunks, uint8_t* slot) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < 2; ++i) {
       copy_part<16>(lane_value<uint4>(slot, i), r[i].quants + chunk * kChunk);
+      if (lane % 4 == 0) {
+        copy_part<4>(slot + 1024 + (8 * i + lane / 4) * 4, r[i].scales + chunk / scale_chunks * 4);
+      }
+    }
   }
-  __device__ static Raw read(const Row (&r)[2], int chunk, int scale_chunks, uint8_t* slot) {
+  __device__ static Raw read(int, const uint8_t* slot) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     Raw raw;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      raw.w[i] = *lane_value<uint4>(slot, i);
-      const auto* const scales = reinterpret_cast<const float*>(r[i].scales);
-      raw.scale[i] = scales == nullptr ? 1.0f : scales[chunk / scale_chunks];
+      raw.w[i] = reinterpret_cast<const uint4*>(slot)[32 * i + lane];
+      raw.scale[i] = *reinterpret_cast<const float*>(slot + 1024 + (8 * i + lane / 4) * 4);
     }
     return raw;
   }
@@ -241,7 +244,7 @@ struct Tile<DType::kQ8_0> {
       if (t == 0) copy_part<4>(slot + 1024 + (8 * i + g) * 4, r[i].scales + chunk * 4);
     }
   }
-  __device__ static Raw read(const Row (&)[2], int, int t, const uint8_t* slot) {
+  __device__ static Raw read(int t, const uint8_t* slot) {
     const int g = static_cast<int>(threadIdx.x) % 32 / 4;
     Raw raw;
 #pragma unroll
@@ -326,7 +329,7 @@ struct Tile<DType::kQ4_K> {
       if (t == 0) copy_part<16>(row + 128, block);
     }
   }
-  __device__ static Raw read(const Row (&)[2], int, int t, const uint8_t* slot) {
+  __device__ static Raw read(int t, const uint8_t* slot) {
     const int g = static_cast<int>(threadIdx.x) % 32 / 4;
     Raw raw;
 #pragma unroll
@@ -508,7 +511,7 @@ __global__ void __launch_bounds__(kThreads, blocks_held<T, kTiles, kColumns>())
   const auto chunk_of = [&](int i) {
     return (i / kNeighbours * kWarps + warp) * kNeighbours + i % kNeighbours;
   };
-  // What load() and read() want to know beside: of FP8 how many chunks have one scale.
+  // What load() wants to know beside: of FP8 how many chunks have one scale.
   int more = x.t;
   if constexpr (T == DType::kF8E4M3)
     more = static_cast<int>(weight_of(0, false).scale_block_cols / P::kChunk);
@@ -571,16 +574,6 @@ __global__ void __launch_bounds__(kThreads, blocks_held<T, kTiles, kColumns>())
     const Place place = place_of(group);
     const GemvPart& to = a.parts[place.part];
     const DeviceWeight& w = weight_of(place.part, false);
-    typename P::Row scales[kTiles][2];  // of FP8: the copies may be further on
-    if constexpr (T == DType::kF8E4M3) {
-#pragma unroll
-      for (int m = 0; m < kTiles; ++m) {
-        const int64_t first = place.first + m * kOutputs + x.g, last = w.rows - 1;
-        scales[m][0] = typename P::Row(w, min(first, last), x.t);
-        scales[m][1] = typename P::Row(weight_of(place.part, true),
-                                       min(kGated ? first : first + 8, last), x.t);
-      }
-    }
     float sum[kTiles][kColumns][4] = {};
 #pragma unroll 1
     for (int at = 0; at < count; at += kChunks) {
@@ -593,7 +586,7 @@ __global__ void __launch_bounds__(kThreads, blocks_held<T, kTiles, kColumns>())
         typename P::Raw raw[kTiles];
 #pragma unroll
         for (int m = 0; m < kTiles; ++m) {
-          raw[m] = P::read(scales[m], chunk, more, slots + (slot + i) * kChunkBytes + m * P::kSlot);
+          raw[m] = P::read(x.t, slots + (slot + i) * kChunkBytes + m * P::kSlot);
         }
         x.slot = slots + (slot + i) * kChunkBytes + kTiles * P::kSlot;
         P::template multiply<kResults>(raw, x, chunk * P::kChunk, sum);
@@ -747,7 +740,7 @@ bool narrow_takes(const DeviceWeight& w) {
     case DType::kBF16:
       return w.aligned && w.cols % 32 == 0;
     case DType::kF8E4M3:
-      return w.aligned && w.cols % 64 == 0 && (w.scales == nullptr || w.scale_block_cols % 64 == 0);
+      return w.aligned && w.cols % 64 == 0 && w.scales != nullptr && w.scale_block_cols % 64 == 0;
     case DType::kQ8_0:
       return w.cols % 64 == 0;
     case DType::kQ4_K:

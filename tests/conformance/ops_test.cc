@@ -15,6 +15,7 @@
 #include "quant/encode.h"
 #include "support/backend.h"
 #include "support/random_data.h"
+#include "tensor/float_formats.h"
 
 namespace fathom::test {
 namespace {

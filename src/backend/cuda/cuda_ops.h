@@ -92,8 +92,8 @@ class CudaOps final : public Ops {
     cuda::Fp8Codes codes;
   };
   // Copies of the rows that a norm wrote, which the products behind it take: of generated rows in
-  // int8 and bfloat16, as they are wanted; of prompt rows in E4M3 if some weight takes that, else in
-  // bfloat16. Any other operation makes them void.
+  // int8 and bfloat16, as they are wanted; of prompt rows in E4M3 if some weight takes that, else
+  // in bfloat16. Any other operation makes them void.
   struct Copies {
     const void* data = nullptr;  // of the norm's output
     int64_t rows = 0, cols = 0, stride = 0;

@@ -198,6 +198,83 @@ TEST(AttentionTest, GeneratedRowsOfManyLengths) {
   }
 }
 
+// Latent rows of DeepSeek-V2's and V3's width in bfloat16, of many lengths in one call: close to a
+// float32 cache, and the same bits alone. `selected`: as many of the rows as the list holds.
+TEST(AttentionTest, LatentRowsOfManyLengths) {
+  OpBackend backend({.threads = 2});
+  std::mt19937 rng(13);
+  std::vector<std::pair<int64_t, int64_t>> batch;
+  for (const int64_t length : {1, 511, 512, 513, 64, 2000}) batch.push_back({length - 1, 1});
+  batch.push_back({70, 3});
+  const int64_t nope = 32, rope = 64, v_dim = 16, rank = 512;
+  for (const auto& [heads, chosen] :
+       {std::pair<int64_t, int64_t>{16, 0}, {5, 0}, {72, 0}, {16, 100}, {72, 100}}) {
+    CachedStep exact(rng, rank + rope, 16, batch);
+    KvCache cache =
+        *KvCache::create(std::array{KvLayerSpec{rank + rope}},
+                         {.capacity_tokens = 4096, .page_tokens = 16, .type = DType::kBF16});
+    const KvPages kv = cache.layers()[0];
+    for (SequenceRows& s : exact.sequences) {
+      s.position_class = PositionClass::kGenerated;
+      for (int64_t p = 0; p < s.start_position; ++p)
+        cpu::encode_kv_row(DType::kBF16, reinterpret_cast<float*>(exact.kv.row(s.pages, p)),
+                           kv.row_elements, kv.row(s.pages, p));
+    }
+    const Weight kv_b(rng, DType::kF32, heads * (nope + v_dim), rank);
+    Matrix q(exact.rows, heads * (nope + rope)), row(exact.rows, rank + rope);
+    Matrix expected(exact.rows, heads * v_dim), actual(exact.rows, heads * v_dim);
+    Matrix alone(1, heads * v_dim);
+    q.fill(rng, 0.05f);
+    row.fill(rng);
+    // Every seventh row that is seen, then −1.
+    std::vector<int32_t> list(static_cast<std::size_t>(exact.rows * std::max<int64_t>(chosen, 1)),
+                              -1);
+    for (const SequenceRows& s : exact.sequences)
+      for (int64_t i = 0; i < s.num_rows; ++i)
+        for (int64_t j = 0; j < chosen && 7 * j <= s.start_position + i; ++j)
+          list[static_cast<std::size_t>((s.first_row + i) * chosen + j)] =
+              static_cast<int32_t>(7 * j);
+    TensorView selected;
+    if (chosen > 0)
+      selected = {reinterpret_cast<std::byte*>(list.data()), DType::kI32, exact.rows, chosen,
+                  chosen};
+    backend.kv_append({std::span(&row.view(), 1), exact.kv, exact.sequences});
+    backend.kv_append({std::span(&row.view(), 1), kv, exact.sequences});
+    MlaAttentionArgs args{.q = q.view(),
+                          .kv_b = kv_b,
+                          .kv = exact.kv,
+                          .sequences = exact.sequences,
+                          .heads = heads,
+                          .qk_nope_head_dim = nope,
+                          .qk_rope_head_dim = rope,
+                          .v_head_dim = v_dim,
+                          .kv_lora_rank = rank,
+                          .scale = 0.1f,
+                          .selected = selected,
+                          .out = expected.view()};
+    backend.mla_attention(args);
+    args.kv = kv;
+    args.out = actual.view();
+    backend.mla_attention(args);
+    for (SequenceRows s : exact.sequences) {
+      if (s.num_rows > 1) continue;
+      const int64_t r = std::exchange(s.first_row, 0);
+      const std::string what = std::to_string(s.start_position + 1) + " rows, " +
+                               std::to_string(heads) + " heads, " + std::to_string(chosen);
+      expect_close(actual.view().row_range(r, 1), expected.view().row_range(r, 1), 2e-2, what);
+      args.q = q.view().row_range(r, 1);
+      if (chosen > 0) args.selected = selected.row_range(r, 1);
+      args.out = alone.view();
+      args.sequences = std::span(&s, 1);
+      backend.mla_attention(args);
+      EXPECT_EQ(std::memcmp(alone.view().f32(0), actual.view().f32(r),
+                            static_cast<std::size_t>(heads * v_dim) * sizeof(float)),
+                0)
+          << what;
+    }
+  }
+}
+
 // In one operation what three do, to the bit: of k a part of its own, or the last channels of one.
 TEST(AttentionTest, RopeAndAppend) {
   OpBackend backend({.threads = 2});

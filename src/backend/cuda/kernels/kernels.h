@@ -215,7 +215,13 @@ struct AttendArgs {
 int64_t attend_scratch(const AttendArgs& a);
 void attend(const AttendArgs& a, cudaStream_t stream);
 
-// flash.cu: the same on the tensor cores, for prompt rows of grouped queries and a bfloat16 cache.
+// mla.cu: attend() on the tensor cores, for latent rows of 512 + 64 values in bfloat16 and one KV
+// head; q and the probabilities are rounded to bfloat16. `partials`: mla_scratch() floats.
+bool mla_takes(const AttendArgs& a);
+int64_t mla_scratch(const AttendArgs& a);
+void mla(const AttendArgs& a, cudaStream_t stream);
+
+// flash.cu: attend() on the tensor cores, for prompt rows of grouped queries and a bfloat16 cache.
 struct FlashTile {
   int32_t first_row = 0, rows = 0;  // neighbours of one sequence, at most kFlashRows
 };

@@ -74,11 +74,9 @@ void CudaOps::rope_append(const RopeAppendArgs& args) {
 
 void CudaOps::attend(AttendArgs a) {
   FATHOM_CHECK(a.value_dim <= 512) << a.value_dim;
-  const bool latent = !exact() && mla_takes(a);
-  const auto floats = [&] { return latent ? mla_scratch(a) : attend_scratch(a); };
   const AttendArgs all = a;
   a.rows = 1;
-  const int64_t most = std::max<int64_t>(kScratchFloats / floats(), 1);
+  const int64_t most = std::max<int64_t>(kScratchFloats / attend_scratch(a), 1);
   for (int64_t first = 0; first < all.rows; first += most) {
     const Workspace::Scope scope(scratch_);
     a = all;
@@ -87,12 +85,8 @@ void CudaOps::attend(AttendArgs a) {
     a.out = rows_from(all.out, first, a.rows);
     a.selected = rows_from(all.selected, first, a.rows);
     a.tables = rows_from(all.tables, first);
-    a.partials = scratch_.array<float>(floats());
-    if (latent) {
-      cuda::mla(a, stream_);
-    } else {
-      cuda::attend(a, stream_);
-    }
+    a.partials = scratch_.array<float>(attend_scratch(a));
+    cuda::attend(a, stream_);
   }
 }
 

@@ -6,6 +6,8 @@
 // follow each other in the row's list of keys. Splits and the tiles within are counted from the
 // beginning of the list, and a second kernel joins the splits in order: what is computed for a row
 // does not depend on the others.
+//
+// bench/gpu/mla_decode.cc checks and times it; CudaOps::attend() does not call it yet (docs/status.md).
 #include "backend/cuda/kernels/keys.cuh"
 #include "backend/cuda/kernels/mma.cuh"
 

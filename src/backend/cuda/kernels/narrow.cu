@@ -425,6 +425,13 @@ constexpr int bursts() {
   return std::max(kBytes / (kBurst<kTiles, kColumns> * chunk_bytes<T, kTiles, kColumns>()), 2);
 }
 
+// Shared memory that a block may take on Hopper (CUDA Programming Guide: compute capabilities).
+constexpr int kSharedMemory = 227 << 10;
+// Rows of inputs that one launch takes.
+template <DType T>
+constexpr int64_t most_rows() {
+  return T == DType::kQ4_K || T == DType::kF8E4M3 ? 32 : 64;
+}
 // Blocks that an SM is to hold at once. (Of FP8 it has room for two; three were measured to be
 // faster.)
 template <DType T, int kTiles, int kColumns>
@@ -657,6 +664,7 @@ void launch_tiles(GemvArgs a, unsigned tall, cudaStream_t stream) {
   constexpr int kBytes = kWarps * bursts<T, kTiles, kColumns>() * kBurst<kTiles, kColumns> *
                              chunk_bytes<T, kTiles, kColumns>() +
                          2 * kWarps * 16 * (kColumns * 8 + 1) * 4;
+  static_assert(kBytes <= kSharedMemory);
   auto* const kernel = narrow_kernel<T, kResults, kTiles, kColumns, kGated>;
   static const cudaError_t raised =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
@@ -685,7 +693,7 @@ void launch_rows(const GemvArgs& a, cudaStream_t stream) {
     if constexpr (T == DType::kBF16) {
       if (small > multiprocessors()) return launch_tiles<T, 2, 4, 8, kGated>(a, 1, stream);
     }
-    launch_tiles<T, 2, 2, 8, kGated>(a, 1, stream);
+    if constexpr (most_rows<T>() == 64) launch_tiles<T, 2, 2, 8, kGated>(a, 1, stream);
   }
 }
 
@@ -695,7 +703,7 @@ bool has_shared_memory() {
     int device = 0, bytes = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return bytes >= 200 << 10;
+    return bytes >= kSharedMemory;
   }();
   return enough;
 }
@@ -706,7 +714,8 @@ void launch(const GemvArgs& a, cudaStream_t stream) {
     launch_tiles<T, 1, 1, 1, kGated>(a, static_cast<unsigned>(a.rows), stream);
     return;
   }
-  const int64_t most = !has_shared_memory() ? 16 : T == DType::kQ4_K ? 32 : 64;
+  // What is wider takes more shared memory than GPUs other than Hopper and Blackwell have.
+  const int64_t most = has_shared_memory() ? most_rows<T>() : T == DType::kF8E4M3 ? 8 : 16;
   for (int64_t first = 0; first < a.rows; first += most) {
     GemvArgs some = a;
     some.rows = std::min(a.rows - first, most);

@@ -308,6 +308,40 @@ TEST_F(OpsTest, Fp8PromptsGiveARowTheSameBitsAmongOthers) {
 }
 
 // The hidden values go from bfloat16 to E4M3.
+TEST_F(OpsTest, GeneratedRowsHaveTheSameBitsInEveryBatch) {
+  const int64_t m = 150, k = 1536, n = 272;
+  for (const DType type : {DType::kBF16, DType::kF8E4M3, DType::kQ8_0, DType::kQ4_K}) {
+    const bool blocks = dtype_block(type).elements > 1;
+    const Weight stored(rng_, blocks ? DType::kF32 : type, n, k, type == DType::kF8E4M3 ? 128 : 0);
+    WeightView w = stored;
+    std::vector<std::byte> encoded;
+    if (blocks) {
+      const int64_t row_bytes = dtype_row_bytes(type, k);
+      encoded.resize(static_cast<std::size_t>(n * row_bytes));
+      for (int64_t r = 0; r < n; ++r) {
+        quant::encode(type, stored.view().f32() + r * k, k, nullptr,
+                      encoded.data() + r * row_bytes);
+      }
+      w = {.data = encoded.data(), .dtype = type, .rows = n, .cols = k};
+    }
+    Matrix x(m, k), all(m, n);
+    x.fill(rng_);
+    auto_.begin_rows({.rows = m});
+    auto_.linear({x.view(), w, {}, all.view()});
+    for (const int64_t count : {1, 2, 8, 9, 16, 17, 32, 33, 64, 65}) {
+      Matrix some(count, n);
+      const int64_t first = m - count - 3;
+      auto_.begin_rows({.rows = count});
+      auto_.linear({x.view().row_range(first, count), w, {}, some.view()});
+      for (int64_t r = 0; r < count; ++r) {
+        EXPECT_EQ(std::memcmp(some.view().f32(r), all.view().f32(first + r), n * sizeof(float)), 0)
+            << dtype_name(type) << ": row " << r << " of " << count;
+      }
+    }
+    auto_.begin_rows({});
+  }
+}
+
 TEST_F(OpsTest, MlpOfFp8Prompts) {
   const bool fp8 = has_fp8_prompts(auto_);
   const int64_t m = 37, k = 400, inner = 272;

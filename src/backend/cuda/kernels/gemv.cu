@@ -208,36 +208,6 @@ struct Piece<DType::kQ4_0> : Int8Inputs {
 };
 
 template <>
-struct Piece<DType::kQ4_K> : Int8Inputs {
-  // 16 bytes of quants are 16 weights of one group and the 16 at the same place of the next.
-  static constexpr int kStep = 32;
-  uint4 raw, head;  // head: d, dmin, and the scales of 8 groups
-  __device__ void load(const DeviceWeight& w, int64_t n, int64_t c) {
-    const uint8_t* block = w.row(n) + c / 256 * 144;
-    raw = load16(block + 16 + c % 256 / 2);
-    head = *reinterpret_cast<const uint4*>(block);
-  }
-  // The 6-bit scale and minimum of group g, from three words of 12 bytes.
-  __device__ void scale_of(int g, float& scale, float& min) const {
-    const int shift = g % 4 * 8;
-    const uint32_t a = head.y >> shift, b = head.z >> shift, c = head.w >> shift;
-    scale = static_cast<float>(g < 4 ? a & 63 : (c & 15) | (a >> 6 & 3) << 4);
-    min = static_cast<float>(g < 4 ? b & 63 : (c >> 4 & 15) | (b >> 6 & 3) << 4);
-  }
-  __device__ float dot(const Row& x, int64_t c) const {
-    const int in = static_cast<int>(c % 256), pair = in / 64, half = in / 32 % 2;
-    const int64_t low = c - in + pair * 64 + half * 16, high = low + 32;
-    const float2 d = __half22float2(*reinterpret_cast<const __half2*>(&head.x));
-    float s0, m0, s1, m1;
-    scale_of(2 * pair, s0, m0);
-    scale_of(2 * pair + 1, s1, m1);
-    const float products = s0 * x.scales[low / 32] * static_cast<float>(dot_low(raw, x.q + low)) +
-                           s1 * x.scales[high / 32] * static_cast<float>(dot_high(raw, x.q + high));
-    return d.x * products - d.y * (m0 * x.sums[low / 16] + m1 * x.sums[high / 16]);
-  }
-};
-
-template <>
 struct Piece<DType::kQ6_K> : Int8Inputs {
   // 16 bytes of low bits are 16 weights of one quarter of a half block, and those 64 behind.
   static constexpr int kStep = 32;
@@ -457,6 +427,8 @@ bool gemv_takes(const DeviceWeight& w) {
       return w.aligned;
     case DType::kF8E4M3:
       return w.aligned && w.cols % 16 == 0 && (w.scales == nullptr || w.scale_block_cols % 16 == 0);
+    case DType::kQ4_K:  // narrow() takes all
+      return false;
     case DType::kF4E2M1:
       return w.row_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(w.data) % 16 == 0;
     default:
@@ -481,8 +453,6 @@ void gemv(const GemvArgs& a, cudaStream_t stream) {
       return launch<DType::kQ8_0>(a, stream);
     case DType::kQ4_0:
       return launch<DType::kQ4_0>(a, stream);
-    case DType::kQ4_K:
-      return launch<DType::kQ4_K>(a, stream);
     case DType::kQ6_K:
       return launch<DType::kQ6_K>(a, stream);
     default:

@@ -134,8 +134,9 @@ void ComputeFlags::add_to(CLI::App& command) {
       .add_option(
           "--compute,--act", compute,
           "Precision of matrix inputs: auto (int8 for quantised weights, 23 bits for FP4, f32 "
-          "for others; on a GPU prompts in bf16, on Hopper those of FP8 weights in FP8), f32, "
-          "bf16, or int8 (weights too: others than quantised ones become Q8_0)")
+          "for others; on a GPU prompts and bf16 and FP8 weights in bf16, on Hopper prompts of FP8 "
+          "weights in FP8), f32, bf16, or int8 (weights too: others than quantised ones become "
+          "Q8_0)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
   command
       .add_option("--kv", kv,

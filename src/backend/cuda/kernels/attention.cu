@@ -269,10 +269,6 @@ void launch(const AttendArgs& a, cudaStream_t stream) {
       (static_cast<std::size_t>(kHeads) * (padded + kTile + 2 * kThreads / 32)) * sizeof(float) +
       kTile * sizeof(void*);
   auto* kernel = attend_kernel<T, kHeads, kChannels>;
-  if (bytes > (48 << 10)) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(bytes));
-  }
   const auto even = [](const DevicePages& p, int64_t element) {
     return p.data == nullptr ||
            (reinterpret_cast<uintptr_t>(p.data) % 16 == 0 && p.row_bytes % 16 == 0 &&

@@ -329,6 +329,13 @@ __device__ inline void begin_kernel() {
 template <typename... Params, typename... Args>
 void launch_kernel(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
                    cudaStream_t stream, Args&&... args) {
+  // What every kernel has without asking (CUDA Programming Guide). Asked for at every launch: it is
+  // of the current device alone. Where there is not so much, the launch fails, and is checked.
+  constexpr std::size_t kGivenBytes = std::size_t{48} << 10;
+  if (shared_bytes > kGivenBytes) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared_bytes));
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;

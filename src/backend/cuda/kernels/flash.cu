@@ -160,9 +160,6 @@ __global__ void __launch_bounds__(kWarps * 32) flash_kernel(FlashArgs a) {
 template <int kDim>
 void launch(const FlashArgs& a, cudaStream_t stream) {
   constexpr std::size_t kBytes = 2 * sizeof(Tile<kDim>);
-  static const cudaError_t raised = cudaFuncSetAttribute(
-      flash_kernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes));
-  (void)raised;  // a launch would fail, and is checked
   const dim3 grid(static_cast<unsigned>(a.num_tiles), static_cast<unsigned>(a.heads));
   launch_kernel(flash_kernel<kDim>, grid, kWarps * 32, kBytes, stream, a);
 }

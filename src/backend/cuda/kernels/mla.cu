@@ -7,7 +7,8 @@
 // beginning of the list, and a second kernel joins the splits in order: what is computed for a row
 // does not depend on the others.
 //
-// bench/gpu/mla_decode.cc checks and times it; CudaOps::attend() does not call it yet (docs/status.md).
+// bench/gpu/mla_decode.cc checks and times it; CudaOps::attend() does not call it yet
+// (docs/status.md).
 #include "backend/cuda/kernels/keys.cuh"
 #include "backend/cuda/kernels/mma.cuh"
 
@@ -500,15 +501,9 @@ void launch(void (*kernel)(AttendArgs, int, int), int threads, std::size_t bytes
 }
 template <typename S>
 void launch_narrow(const AttendArgs& a, int splits, int keys, cudaStream_t stream) {
-  static const cudaError_t raised = cudaFuncSetAttribute(
-      narrow_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(S)));
-  (void)raised;  // a launch would fail, and is checked
   launch<S::kHeads>(narrow_kernel<S>, S::kThreads, sizeof(S), a, splits, keys, stream);
 }
 void launch_wide(const AttendArgs& a, int splits, int keys, cudaStream_t stream) {
-  static const cudaError_t raised = cudaFuncSetAttribute(
-      wide_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(Wide)));
-  (void)raised;
   launch<kWideHeads>(wide_kernel, kWideThreads, sizeof(Wide), a, splits, keys, stream);
 }
 void join(const AttendArgs& a, int splits, int keys, cudaStream_t stream) {

@@ -511,14 +511,11 @@ __global__ void __launch_bounds__(kThreads, blocks_held<T, kTiles, kColumns>())
     }
   };
   // This warp's chunks, in order.
-  constexpr int kNeighbours = kUnit;
   const int chunks = static_cast<int>(a.x.cols / P::kChunk);
-  const int units = (chunks + kNeighbours - 1) / kNeighbours;
-  int count = (units - warp + kWarps - 1) / kWarps * kNeighbours;
-  if ((units - 1) % kWarps == warp) count -= units * kNeighbours - chunks;
-  const auto chunk_of = [&](int i) {
-    return (i / kNeighbours * kWarps + warp) * kNeighbours + i % kNeighbours;
-  };
+  const int units = (chunks + kUnit - 1) / kUnit;
+  int count = (units - warp + kWarps - 1) / kWarps * kUnit;
+  if ((units - 1) % kWarps == warp) count -= units * kUnit - chunks;
+  const auto chunk_of = [&](int i) { return (i / kUnit * kWarps + warp) * kUnit + i % kUnit; };
   // What load() wants to know beside: of FP8 how many chunks have one scale.
   int more = x.t;
   if constexpr (T == DType::kF8E4M3)
@@ -641,7 +638,7 @@ __global__ void __launch_bounds__(kThreads, blocks_held<T, kTiles, kColumns>())
   }
 }
 
-// Multiprocessors of the current device.
+// Multiprocessors of the first device asked; a number of blocks changes no bit.
 unsigned multiprocessors() {
   static const unsigned count = [] {
     int device = 0, n = 1;
@@ -666,9 +663,6 @@ void launch_tiles(GemvArgs a, unsigned tall, cudaStream_t stream) {
                          2 * kWarps * 16 * (kColumns * 8 + 1) * 4;
   static_assert(kBytes <= kSharedMemory);
   auto* const kernel = narrow_kernel<T, kResults, kTiles, kColumns, kGated>;
-  static const cudaError_t raised =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  (void)raised;  // a launch would fail, and is checked
   // As many blocks as are held at once; each goes on to the next group, without a pause.
   const unsigned held = blocks_held<T, kTiles, kColumns>() * multiprocessors();
   const unsigned wide = std::max(held / tall, 1u);

@@ -12,7 +12,7 @@ namespace generate_command {
 struct Options {
   std::string model, tokens;
   int64_t count = 0;
-  int64_t chunk = 512;
+  int64_t chunk = 0;  // what suits the device
   bool print_ids = false;
   bool no_speculation = false;
   SamplingParams sampling{.temperature = 0};
@@ -74,7 +74,7 @@ Action add_generate(CLI::App& program, CLI::App*& command) {
                       "0 = the likeliest token (default 0)");
   command->add_option("--seed", o->sampling.seed, "Seed of the draw")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--chunk", o->chunk, "Prompt tokens a step (default 512)")
+  command->add_option("--chunk", o->chunk, "Prompt tokens a step (default 512; on a GPU 2048)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_flag("--no-speculation", o->no_speculation,
                     "Never draft tokens ahead with the model's MTP module; the ids are the same");

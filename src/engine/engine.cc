@@ -38,6 +38,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, Ops& ops,
   if (o.cache_tokens <= 0) o.cache_tokens = model.info().max_context_tokens;
   if (o.context_tokens <= 0) o.context_tokens = o.cache_tokens;
   o.context_tokens = std::min(o.context_tokens, o.cache_tokens);
+  if (o.max_batch_tokens <= 0) o.max_batch_tokens = ops.step_rows();
+  if (o.prefill_chunk <= 0) o.prefill_chunk = ops.step_rows();
   if (model.info().mtp_layers == 0) o.speculate_up_to = 0;
   FATHOM_TRY(KvCache cache,
              KvCache::create(model.kv_layers(),

@@ -33,8 +33,9 @@ struct EngineOptions {
   int64_t context_tokens = 0;
   int64_t max_sequences = 64;       // computed at once
   int64_t max_waiting = INT64_MAX;  // more are refused
-  int64_t max_batch_tokens = 512;   // rows of a step
-  int64_t prefill_chunk = 512;      // prompt rows of one sequence in a step
+  // Rows of a step, and prompt rows of one sequence in it. 0 = what suits the backend.
+  int64_t max_batch_tokens = 0;
+  int64_t prefill_chunk = 0;
   int64_t page_tokens = kDefaultPageTokens;
   DType kv_type = DType::kF32;  // of the cache
   bool prefix_cache = true;

@@ -453,7 +453,8 @@ class CountingOps : public OpsDecorator {
     largest_step = std::max(largest_step, static_cast<int64_t>(a.token_ids.size()));
     OpsDecorator::embed(a);
   }
-  int64_t largest_step = 0;
+  int64_t step_rows() const override { return suitable_rows; }
+  int64_t largest_step = 0, suitable_rows = 512;
 };
 
 // The same promise on a real architecture, by the reference operations.
@@ -491,6 +492,23 @@ TEST(EngineModelTest, ScheduleDoesNotShowInTokens) {
       EXPECT_EQ(outcomes[ids[i]].tokens, expected[i].tokens)
           << "budget " << budget << ", request " << i;
     EXPECT_LE(ops.largest_step, budget);
+  }
+}
+
+// A backend says how many rows a step should have where the options don't.
+TEST(EngineModelTest, StepsAreAsLongAsSuitsTheBackend) {
+  const auto files = open_model_files(std::string(FATHOM_SOURCE_DIR) + "/tests/golden/data/qwen2");
+  ASSERT_TRUE(files) << files.error().message;
+  const auto model = load_model(*files);
+  ASSERT_TRUE(model) << model.error().message;
+  ReferenceOps reference;
+  CountingOps ops(reference);
+  const Request request{.prompt = std::vector<int32_t>(30, 5), .max_tokens = 2};
+  for (const int64_t rows : {7, 29}) {
+    ops.suitable_rows = rows;
+    ops.largest_step = 0;
+    alone(**model, ops, request, {.cache_tokens = 64});
+    EXPECT_EQ(ops.largest_step, rows);
   }
 }
 

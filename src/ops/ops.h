@@ -372,6 +372,9 @@ class Ops {
   virtual void end_step() {}
   // Prompt and generated positions are computed by the same kernels: a cached row serves both.
   virtual bool classes_agree() const { return false; }
+  // The rows of a step that suit the backend: enough for its arithmetic to be what takes the time,
+  // and no more, since others wait for the step.
+  virtual int64_t step_rows() const { return 512; }
 
   virtual void embed(const EmbedArgs& args) = 0;
   virtual void rms_norm(const RmsNormArgs& args) = 0;
@@ -424,6 +427,7 @@ class OpsDecorator : public Ops {
   void read(const TensorView& from, const TensorView& to) override { inner_.read(from, to); }
   void begin_rows(const RowClasses& c) override { inner_.begin_rows(c); }
   bool classes_agree() const override { return inner_.classes_agree(); }
+  int64_t step_rows() const override { return inner_.step_rows(); }
   void embed(const EmbedArgs& a) override { inner_.embed(a); }
   void rms_norm(const RmsNormArgs& a) override { inner_.rms_norm(a); }
   void layer_norm(const LayerNormArgs& a) override { inner_.layer_norm(a); }

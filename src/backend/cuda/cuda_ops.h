@@ -39,6 +39,7 @@ class CudaOps final : public Ops {
   StepStart begin_step(const StepShape& step) override;
   void end_step() override;
   bool classes_agree() const override { return exact(); }
+  int64_t step_rows() const override { return 2048; }
 
   void embed(const EmbedArgs& args) override;
   void rms_norm(const RmsNormArgs& args) override;

@@ -145,18 +145,19 @@ void GqaDecoder::attend(const LayerContext& context, int64_t layer, const Tensor
     ops.rms_norm({.x = kh, .weight = l.k_norm, .eps = eps, .out = kh});
   }
   const KvPages& kv = context.step.kv[static_cast<std::size_t>(layer)];
-  ops.rope_append(
-      {.q = {.x = q, .angles = context.angles, .heads = heads, .layout = rope_layout_},
-       .k = {.x = k, .angles = context.angles, .heads = kv_heads, .layout = rope_layout_},
-       .append = {.parts = std::array{k, v}, .kv = kv, .sequences = context.step.sequences}});
-  ops.attention({.q = q,
-                 .kv = kv,
-                 .sequences = context.step.sequences,
-                 .heads = heads,
-                 .kv_heads = kv_heads,
-                 .head_dim = head_dim_,
-                 .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_))),
-                 .out = q});
+  const auto sequences = context.step.sequences;
+  ops.append_attention(
+      {.rows = {.q = {.x = q, .angles = context.angles, .heads = heads, .layout = rope_layout_},
+                .k = {.x = k, .angles = context.angles, .heads = kv_heads, .layout = rope_layout_},
+                .append = {.parts = std::array{k, v}, .kv = kv, .sequences = sequences}},
+       .attention = {.q = q,
+                     .kv = kv,
+                     .sequences = sequences,
+                     .heads = heads,
+                     .kv_heads = kv_heads,
+                     .head_dim = head_dim_,
+                     .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_))),
+                     .out = q}});
   ops.linear({.x = q, .weight = l.o_proj, .bias = l.o_bias, .out = out});
   sum_over_ranks(context, out);
 }

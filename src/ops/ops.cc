@@ -43,6 +43,11 @@ void Ops::rope_append(const RopeAppendArgs& args) {
   kv_append(args.append);
 }
 
+void Ops::append_attention(const AppendAttentionArgs& args) {
+  rope_append(args.rows);
+  attention(args.attention);
+}
+
 namespace {
 constexpr const char* kOneRank = "is for models loaded with ModelOptions::tensor_parallel";
 }

@@ -125,6 +125,13 @@ struct AttentionArgs {
   TensorView out;  // [tokens, heads * head_dim], may be q
 };
 
+// rope_append(rows), then attention(attention) on the cache that they are in. rows.q.x is
+// attention.q; what it and rows.k.x hold afterwards is not said.
+struct AppendAttentionArgs {
+  RopeAppendArgs rows;
+  AttentionArgs attention;
+};
+
 // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, §2.1) in the absorbed form: the cache
 // holds only [c | k_rope] per token, shared by all heads, and Wk and Wv are applied to the query
 // and the result:
@@ -390,6 +397,7 @@ class Ops {
   virtual void kv_append(const KvAppendArgs& args) = 0;
   virtual void rope_append(const RopeAppendArgs& args);  // default: one after another
   virtual void attention(const AttentionArgs& args) = 0;
+  virtual void append_attention(const AppendAttentionArgs& args);  // default: one after another
   virtual void mla_attention(const MlaAttentionArgs& args) = 0;
   virtual void select_rows(const SelectRowsArgs& args) = 0;
   virtual void compress(const CompressArgs& args) = 0;
@@ -416,7 +424,8 @@ class Ops {
 };
 
 // Forwards every op to another Ops: the base of decorators (tracing, profiling, checking). Steps
-// are not repeated behind it, since it has to see their operations.
+// are not repeated behind it, and append_attention() comes in its parts, since it has to see their
+// operations.
 class OpsDecorator : public Ops {
  public:
   explicit OpsDecorator(Ops& inner) : inner_(inner) {}

@@ -16,6 +16,7 @@ class RankOps final : public OpsDecorator {
   RankOps(std::unique_ptr<Ops> inner, std::unique_ptr<Communicator> communicator)
       : OpsDecorator(*inner), inner_(std::move(inner)), communicator_(std::move(communicator)) {}
 
+  void append_attention(const AppendAttentionArgs& a) override { inner_->append_attention(a); }
   void all_reduce(const TensorView& x) override { communicator_->all_reduce(x); }
   void broadcast(const TensorView& x) override { communicator_->broadcast(x); }
   void gather_columns(const GatherColumnsArgs& a) override {

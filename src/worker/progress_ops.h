@@ -23,6 +23,9 @@ class ProgressOps final : public OpsDecorator {
   void linear(const LinearArgs& a) override { step(), OpsDecorator::linear(a); }
   void linears(std::span<const LinearArgs> a) override { step(), OpsDecorator::linears(a); }
   void attention(const AttentionArgs& a) override { step(), OpsDecorator::attention(a); }
+  void append_attention(const AppendAttentionArgs& a) override {
+    step(), inner_.append_attention(a);
+  }
   void mla_attention(const MlaAttentionArgs& a) override { step(), OpsDecorator::mla_attention(a); }
   void mlp(const MlpArgs& a) override { step(), OpsDecorator::mlp(a); }
   void moe(const MoeArgs& a) override { step(), OpsDecorator::moe(a); }

@@ -330,6 +330,79 @@ TEST(AttentionTest, RopeAndAppend) {
   }
 }
 
+// In one operation what rope, append and attention do, to the bit: of sequences with one row each,
+// which a backend may take in one kernel, and of others.
+TEST(AttentionTest, AppendAttention) {
+  OpBackend backend({.threads = 2});
+  std::mt19937 rng(14);
+  std::vector<std::pair<int64_t, int64_t>> one_each;
+  for (const int64_t length : {1, 2, 15, 16, 17, 64, 127, 128, 129, 130, 256, 700})
+    one_each.push_back({length - 1, 1});
+  struct Shape {
+    int64_t heads, kv_heads, dim;
+  };
+  for (const Shape& shape : {Shape{14, 2, 128}, Shape{4, 4, 64}, Shape{10, 1, 64}}) {
+    for (const RopeLayout layout : {RopeLayout::kHalf, RopeLayout::kPairs}) {
+      for (const auto& batch : {one_each, {{15, 3}, {130, 1}}}) {
+        const auto& [heads, kv_heads, dim] = shape;
+        CachedStep step(rng, 2 * kv_heads * dim, 16, batch);
+        for (SequenceRows& s : step.sequences) s.position_class = PositionClass::kGenerated;
+        KvCache caches[2] = {
+            *KvCache::create(std::array{KvLayerSpec{2 * kv_heads * dim}},
+                             {.capacity_tokens = 4096, .page_tokens = 16, .type = DType::kBF16}),
+            *KvCache::create(std::array{KvLayerSpec{2 * kv_heads * dim}},
+                             {.capacity_tokens = 4096, .page_tokens = 16, .type = DType::kBF16})};
+        for (KvCache& cache : caches) {
+          const KvPages kv = cache.layers()[0];
+          // What was never written may be anything.
+          std::memset(kv.data, 0xFF, static_cast<std::size_t>(4096 / 16 * kv.page_stride_bytes));
+          for (const SequenceRows& s : step.sequences)
+            for (int64_t p = 0; p < s.start_position; ++p)
+              cpu::encode_kv_row(DType::kBF16, reinterpret_cast<float*>(step.kv.row(s.pages, p)),
+                                 kv.row_elements, kv.row(s.pages, p));
+        }
+        Matrix q(step.rows, heads * dim), k(step.rows, kv_heads * dim), v(step.rows, kv_heads * dim);
+        Matrix angles(step.rows, dim);
+        for (Matrix* m : {&q, &k, &v, &angles}) m->fill(rng);
+        Matrix q2(step.rows, heads * dim), k2(step.rows, kv_heads * dim);
+        q2.copy(q);
+        k2.copy(k);
+        const auto args = [&](const Matrix& queries, const Matrix& keys, KvCache& cache,
+                              std::span<const TensorView> parts) {
+          const KvPages kv = cache.layers()[0];
+          return AppendAttentionArgs{
+              .rows = {.q = {.x = queries.view(), .angles = angles.view(), .heads = heads,
+                             .layout = layout},
+                       .k = {.x = keys.view(), .angles = angles.view(), .heads = kv_heads,
+                             .layout = layout},
+                       .append = {parts, kv, step.sequences}},
+              .attention = {queries.view(), kv, step.sequences, heads, kv_heads, dim, 0.1f,
+                            queries.view()}};
+        };
+        const std::array parts{k.view(), v.view()}, parts2{k2.view(), v.view()};
+        const AppendAttentionArgs one = args(q, k, caches[0], parts);
+        backend.append_attention(one);
+        const AppendAttentionArgs apart = args(q2, k2, caches[1], parts2);
+        backend.rope_append(apart.rows);
+        backend.attention(apart.attention);
+        for (const SequenceRows& s : step.sequences) {
+          for (int64_t i = 0; i < s.num_rows; ++i) {
+            const int64_t r = s.first_row + i, p = s.start_position + i;
+            EXPECT_EQ(std::memcmp(q.view().f32(r), q2.view().f32(r),
+                                  static_cast<std::size_t>(heads * dim) * sizeof(float)),
+                      0)
+                << p + 1 << " keys, " << heads << " heads of " << dim;
+            const KvPages &a = one.attention.kv, &b = apart.attention.kv;
+            EXPECT_EQ(
+                std::memcmp(a.row(s, p), b.row(s, p), static_cast<std::size_t>(a.row_bytes())), 0)
+                << p;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(AttentionTest, AppendWritesExactlyItsRows) {
   std::mt19937 rng(9);
   ReferenceOps reference;

@@ -79,6 +79,19 @@ class StagedOps : public Ops {
         },
         &Ops::attention);
   }
+  void append_attention(const AppendAttentionArgs& a) override {
+    std::vector<TensorView> parts(a.rows.append.parts.begin(), a.rows.append.parts.end());
+    run(
+        a,
+        [&](Stage& s, AppendAttentionArgs& b) {
+          for (TensorView& p : parts) s.tensors({&p});
+          RopeArgs &q = b.rows.q, &k = b.rows.k;
+          b.rows.append.parts = parts;
+          s.tensors({&q.x, &q.angles, &k.x, &k.angles, &b.attention.q, &b.attention.out});
+          s.pages({&b.rows.append.kv, &b.attention.kv}, b.attention.sequences);
+        },
+        &Ops::append_attention);
+  }
   void mla_attention(const MlaAttentionArgs& a) override {
     run(
         a,

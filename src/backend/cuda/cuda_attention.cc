@@ -103,6 +103,14 @@ void CudaOps::flash_decode(FlashDecodeArgs a) {
     a.q = rows_from(all.q, first, a.rows);
     a.out = rows_from(all.out, first, a.rows);
     if (a.rounded != nullptr) a.rounded += first * a.out.cols;
+    if (a.int8.q != nullptr) {
+      a.int8.q += first * a.out.cols;
+      a.int8.scales += first * a.out.cols / 32;
+      a.int8.sums += first * a.out.cols / 16;
+    }
+    a.own.k = rows_from(all.own.k, first, a.rows);
+    a.own.v = rows_from(all.own.v, first, a.rows);
+    a.own.angles = rows_from(all.own.angles, first, a.rows);
     a.tables = rows_from(all.tables, first);
     a.partials = scratch_.array<float>(flash_decode_scratch(a));
     a.arrived = arrived_;
@@ -110,7 +118,34 @@ void CudaOps::flash_decode(FlashDecodeArgs a) {
   }
 }
 
-void CudaOps::attention(const AttentionArgs& args) {
+void CudaOps::append_attention(const AppendAttentionArgs& args) {
+  const RopeArgs &q = args.rows.q, &k = args.rows.k;
+  const KvAppendArgs& append = args.rows.append;
+  const AttentionArgs& a = args.attention;
+  const OwnRows own{.k = f32_rows(k.x),
+                    .v = append.parts.size() == 2 ? f32_rows(append.parts[1]) : F32Rows{},
+                    .angles = f32_rows(k.angles),
+                    .pairs = k.layout == RopeLayout::kPairs};
+  const auto is_whole = [&](const RopeArgs& r) {
+    return r.offset == 0 && !r.inverse && r.layout == k.layout && r.angles.data == k.angles.data;
+  };
+  const bool one_each = std::all_of(
+      append.sequences.begin(), append.sequences.end(), [](const SequenceRows& s) {
+        return s.num_rows == 1 && s.position_class == PositionClass::kGenerated;
+      });
+  if (!exact() && one_each && flash_takes(device_pages(a.kv), a.head_dim) &&
+      flash_decode_takes(f32_rows(a.q), f32_rows(a.out)) && flash_decode_takes(own, a.head_dim) &&
+      is_whole(q) && is_whole(k) && own.v.data != nullptr && q.x.data == a.q.data &&
+      k.x.data == append.parts[0].data && k.x.cols == a.kv_heads * a.head_dim &&
+      own.v.cols == k.x.cols && append.kv.data == a.kv.data) {
+    attention(a, own);
+    return;
+  }
+  rope_append(args.rows);
+  attention(a);
+}
+
+void CudaOps::attention(const AttentionArgs& args, const OwnRows& own) {
   const Extent e = extent(args.sequences);
   const DevicePages kv = device_pages(args.kv);
   int64_t prompts = 0;
@@ -135,20 +170,25 @@ void CudaOps::attention(const AttentionArgs& args) {
   const F32Rows q = rows_from(f32_rows(args.q), prompts, others);
   const F32Rows out = rows_from(written(args.out), prompts, others);
   if (tensor_cores && flash_decode_takes(q, out)) {
-    // The product behind may take it in bfloat16.
+    // The product behind may take it in bfloat16 or int8.
     uint16_t* rounded = nullptr;
-    if (prompts == 0 && has_rounded_) {
+    Int8Rows int8;
+    if (prompts == 0) {
       copies_memory_.reset();
-      rounded = copies_memory_.array<uint16_t>(others * out.cols);
+      if (has_rounded_) rounded = copies_memory_.array<uint16_t>(others * out.cols);
+      if (has_int8_) int8 = int8_rows(out.data, others, out.cols, copies_memory_);
       copies_ = {.data = out.data,
                  .rows = others,
                  .cols = out.cols,
                  .stride = out.stride,
-                 .rounded = rounded};
+                 .rounded = rounded,
+                 .int8 = int8};
     }
     flash_decode({.q = q,
                   .out = out,
                   .rounded = rounded,
+                  .int8 = int8.codes,
+                  .own = own,
                   .kv = kv,
                   .tables = rows_from(uploads_->tables(args.sequences), prompts),
                   .rows = others,

@@ -121,10 +121,8 @@ void CudaOps::norm(NormArgs args) {
     } else if (classes_.prompt_rows == 0) {
       if (has_rounded_) c.rounded = args.rounded = copies_memory_.array<uint16_t>(rows * c.cols);
       if (has_int8_) {
-        c.int8 = {.data = c.data, .rows = rows, .cols = c.cols};
-        c.int8.q = args.q = copies_memory_.array<int8_t>(rows * c.cols);
-        c.int8.scales = args.q_scales = copies_memory_.array<float>(rows * c.cols / 32);
-        c.int8.sums = args.q_sums = copies_memory_.array<float>(rows * c.cols / 16);
+        c.int8 = int8_rows(c.data, rows, c.cols, copies_memory_);
+        args.int8 = c.int8.codes;
       }
       copies_ = c;
     }
@@ -169,16 +167,23 @@ bool CudaOps::wants_int8(DType type) const {
          gemv_takes_int8(type);
 }
 
+CudaOps::Int8Rows CudaOps::int8_rows(const void* data, int64_t rows, int64_t cols,
+                                     Workspace& memory) {
+  return {.data = data,
+          .rows = rows,
+          .cols = cols,
+          .codes = {.q = memory.array<int8_t>(rows * cols),
+                    .scales = memory.array<float>(rows * cols / 32),
+                    .sums = memory.array<float>(rows * cols / 16)}};
+}
+
 CudaOps::Int8Rows CudaOps::int8_inputs(const TensorView& x) {
   has_int8_ = true;
   const Int8Rows& known = copies_.int8;
-  if (known.q != nullptr && known.data == x.data && known.rows == x.rows && known.cols == x.cols)
+  if (known.codes.q != nullptr && known.data == x.data && known.rows == x.rows && known.cols == x.cols)
     return known;
-  Int8Rows out{.data = x.data, .rows = x.rows, .cols = x.cols};
-  out.q = scratch_.array<int8_t>(x.rows * x.cols);
-  out.scales = scratch_.array<float>(x.rows * x.cols / 32);
-  out.sums = scratch_.array<float>(x.rows * x.cols / 16);
-  quantize_inputs(f32_rows(x), out.q, out.scales, out.sums, stream_);
+  const Int8Rows out = int8_rows(x.data, x.rows, x.cols, scratch_);
+  quantize_inputs(f32_rows(x), out.codes, stream_);
   return out;
 }
 

@@ -52,7 +52,8 @@ class CudaOps final : public Ops {
   void rope(const RopeArgs& args) override;
   void kv_append(const KvAppendArgs& args) override;
   void rope_append(const RopeAppendArgs& args) override;
-  void attention(const AttentionArgs& args) override;
+  void attention(const AttentionArgs& args) override { attention(args, {}); }
+  void append_attention(const AppendAttentionArgs& args) override;
   void mla_attention(const MlaAttentionArgs& args) override;
   void select_rows(const SelectRowsArgs& args) override;
   void simulate(const SimulateArgs& args) override;
@@ -78,25 +79,25 @@ class CudaOps final : public Ops {
   struct Int8Rows {
     const void* data = nullptr;  // of the float32 ones
     int64_t rows = 0, cols = 0;
-    int8_t* q = nullptr;
-    float *scales = nullptr, *sums = nullptr;
+    cuda::Int8Codes codes;
 
     void give_to(cuda::GemvArgs& a) const {
-      a.q = q;
-      a.q_scales = scales;
-      a.q_sums = sums;
+      a.q = codes.q;
+      a.q_scales = codes.scales;
+      a.q_sums = codes.sums;
     }
   };
+  static Int8Rows int8_rows(const void* data, int64_t rows, int64_t cols, Workspace& memory);
   struct Fp8Rows {
     const void* data = nullptr;  // of the float32 ones
     int64_t rows = 0, cols = 0;
     cuda::Fp8Codes codes;
   };
-  // Copies of the rows that a norm wrote, which the products behind it take: of generated rows in
+  // Copies of the rows that a norm or attention wrote, which the products behind it take: of generated rows in
   // int8 and bfloat16, as they are wanted; of prompt rows in E4M3 if some weight takes that, else
   // in bfloat16. Any other operation makes them void.
   struct Copies {
-    const void* data = nullptr;  // of the norm's output
+    const void* data = nullptr;  // of the output in float32
     int64_t rows = 0, cols = 0, stride = 0;
     const uint16_t* rounded = nullptr;
     Int8Rows int8;
@@ -157,6 +158,8 @@ class CudaOps final : public Ops {
   // Attention in parts that fit the scratch memory.
   void attend(cuda::AttendArgs args);
   void flash_decode(cuda::FlashDecodeArgs args);
+  // own: of every row of a step without prompts, or empty.
+  void attention(const AttentionArgs& args, const cuda::OwnRows& own);
 
   RowClasses classes_;
   cuda::Device device_;

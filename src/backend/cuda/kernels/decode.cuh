@@ -286,7 +286,33 @@ __device__ inline float block_sum(float v, float* shared) {
   for (unsigned i = 0; i < blockDim.x / 32; ++i) total += shared[i];
   return total;
 }
+// Four neighbouring inputs of a row in int8, as quantize_inputs() makes them; i: the first's
+// column. Eight neighbouring threads have the 32 of a scale, and all come here.
+__device__ inline void quantize_four(const Int8Codes& to, int64_t cols, int64_t r, int64_t i,
+                                     float4 v) {
+  const unsigned mask = __activemask();
+  float top = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+#pragma unroll
+  for (int o = 4; o > 0; o /= 2) top = fmaxf(top, __shfl_xor_sync(mask, top, o));
+  const float scale = top / 127.0f;
+  const auto part = [&](float x) { return scale > 0 ? __float2int_rn(x / scale) : 0; };
+  const int q[4] = {part(v.x), part(v.y), part(v.z), part(v.w)};
+  *reinterpret_cast<char4*>(to.q + r * cols + i) =
+      char4{static_cast<signed char>(q[0]), static_cast<signed char>(q[1]),
+            static_cast<signed char>(q[2]), static_cast<signed char>(q[3])};
+  int sum = q[0] + q[1] + q[2] + q[3];
+#pragma unroll
+  for (int o = 2; o > 0; o /= 2) sum += __shfl_xor_sync(mask, sum, o);
+  if (i % 32 == 0) to.scales[r * (cols / 32) + i / 32] = scale;
+  if (i % 16 == 0) to.sums[r * (cols / 16) + i / 16] = scale * static_cast<float>(sum);
+}
+
 __device__ inline float silu(float x) { return x / (1.0f + __expf(-x)); }
+
+// Rounded step by step as written, so that every kernel gives the same bits.
+__device__ inline float2 rotate_pair(float u, float v, float cosine, float sine) {
+  return {__fmaf_rn(u, cosine, -__fmul_rn(v, sine)), __fmaf_rn(v, cosine, __fmul_rn(u, sine))};
+}
 
 // Rotates pair i (of heads · angles' half) of row r and returns where in the row it stands.
 struct RopePair {
@@ -302,9 +328,9 @@ __device__ inline RopePair rotate(const RopeKernelArgs& a, int64_t r, int64_t at
   const int64_t head = h * a.head_dim + a.offset;
   RopePair p{.first = head + (a.pairs ? 2 * i : i),
              .second = head + (a.pairs ? 2 * i + 1 : i + half)};
-  const float u = x[p.first], v = x[p.second];
-  x[p.first] = p.u = u * cosine - v * sine;
-  x[p.second] = p.v = v * cosine + u * sine;
+  const float2 turned = rotate_pair(x[p.first], x[p.second], cosine, sine);
+  x[p.first] = p.u = turned.x;
+  x[p.second] = p.v = turned.y;
   return p;
 }
 

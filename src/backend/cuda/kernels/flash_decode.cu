@@ -120,13 +120,69 @@ __device__ void write(const FlashDecodeArgs& a, int64_t r, int64_t at, const Joi
     *reinterpret_cast<uint2*>(a.rounded + r * a.out.cols + at) =
         uint2{pack(out.x, out.y), pack(out.z, out.w)};
   }
+  if (a.int8.q != nullptr) quantize_four(a.int8, a.out.cols, r, at, out);
 }
 
-template <int kDim, int kSplitKeys, int kWarps, int kBlocks>
+// Rotates the channels of a query that thread 4g + t has: x[j] those from 32j + 8t on.
+template <int kDim>
+__device__ void rotate_query(float4 (&x)[kDim / 32][2], const float* angles, bool pairs, int t) {
+  const auto turn = [](float& u, float& v, float cosine, float sine) {
+    const float2 turned = rotate_pair(u, v, cosine, sine);
+    u = turned.x;
+    v = turned.y;
+  };
+  constexpr int kHalf = kDim / 2;
+#pragma unroll
+  for (int j = 0; j < kDim / 32; ++j) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int c = 32 * j + 8 * t + 4 * h;
+      float4& u = x[j][h];
+      if (pairs) {
+        const float2 cosine = *reinterpret_cast<const float2*>(angles + c / 2);
+        const float2 sine = *reinterpret_cast<const float2*>(angles + kHalf + c / 2);
+        turn(u.x, u.y, cosine.x, sine.x);
+        turn(u.z, u.w, cosine.y, sine.y);
+      } else if (j < kDim / 64) {
+        float4& v = x[j + kDim / 64][h];
+        const float4 cosine = *reinterpret_cast<const float4*>(angles + c);
+        const float4 sine = *reinterpret_cast<const float4*>(angles + kHalf + c);
+        turn(u.x, v.x, cosine.x, sine.x);
+        turn(u.y, v.y, cosine.y, sine.y);
+        turn(u.z, v.z, cosine.z, sine.z);
+        turn(u.w, v.w, cosine.w, sine.w);
+      }
+    }
+  }
+}
+
+// Two channels of a row's own key or value as the cache holds them, in shared memory and, with
+// `cached`, there.
+template <int kDim>
+__device__ void take_own(const OwnRows& own, int64_t r, int kv_head, int i, bool value,
+                         __nv_bfloat16* to, __nv_bfloat16* cached) {
+  constexpr int kHalf = kDim / 2;
+  const float* const from = (value ? own.v : own.k).row(r) + kv_head * kDim;
+  const bool halves = !value && !own.pairs;
+  const int first = halves ? i : 2 * i, second = halves ? i + kHalf : 2 * i + 1;
+  float2 x = {from[first], from[second]};
+  if (!value) {
+    const float* const angles = own.angles.row(r);
+    x = rotate_pair(x.x, x.y, angles[i], angles[kHalf + i]);
+  }
+  to[first] = __float2bfloat16_rn(x.x);
+  to[second] = __float2bfloat16_rn(x.y);
+  if (cached == nullptr) return;
+  cached[first] = to[first];
+  cached[second] = to[second];
+}
+
+template <int kDim, bool kOwn, int kSplitKeys, int kWarps, int kBlocks>
 __global__ void __launch_bounds__(kWarps * 32, kBlocks)
     flash_decode_kernel(FlashDecodeArgs a, int splits) {
   constexpr int kThreads = kWarps * 32, kQuads = kDim / 4, kWords = kRecord<kDim>;
-  __shared__ const uint8_t* rows[kSplitKeys];
+  __shared__ uint8_t* rows[kSplitKeys];
+  __shared__ __align__(16) __nv_bfloat16 own_row[2][kDim];  // key and value
   __shared__ __align__(16) float records[kWarps][kHeads][kWords];
   __shared__ bool last;
   let_next_begin();
@@ -138,37 +194,67 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks)
   const int tiles = (min(keys, kSplitKeys) + kTile - 1) / kTile;
   for (int i = threadIdx.x; i < tiles * kTile; i += kThreads)
     rows[i] = cached_row(a.kv, a.tables, info, begin + min(i, keys - 1));
+  __syncthreads();
   wait_for_others();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int group = a.heads / a.kv_heads, parts = (group + kHeads - 1) / kHeads;
   const int kv_head = blockIdx.y / parts, first = blockIdx.y % parts * kHeads;
   const int heads = min(kHeads, group - first), head0 = kv_head * group + first;
   const int key0 = kv_head * kDim * 2, value0 = (a.kv_heads + kv_head) * kDim * 2;
-  __syncthreads();
+  const int mine = kOwn ? keys - 1 : kSplitKeys;  // the row's own key, if this split has it
   KeyTile<kDim> k;
   ValueTile<kDim> v;
   if (warp < tiles) {
     load<kDim>(k, rows + warp * kTile, key0, g, t);
     load<kDim>(v, rows + warp * kTile, value0, g, t);
   }
-  uint32_t q[kDim / 16][2];
-#pragma unroll
-  for (int j = 0; j < kDim / 32; ++j) {
-    float4 x[2] = {};
-    if (g < heads) {
-      const float* const from = a.q.row(r) + (head0 + g) * kDim + 32 * j + 8 * t;
-      x[0] = *reinterpret_cast<const float4*>(from);
-      x[1] = *reinterpret_cast<const float4*>(from + 4);
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      q[2 * j + i][0] = pack(x[i].x * a.scale, x[i].y * a.scale);
-      q[2 * j + i][1] = pack(x[i].z * a.scale, x[i].w * a.scale);
+  if constexpr (kOwn) {
+    static_assert(kDim <= kThreads);
+    if (mine < kSplitKeys && threadIdx.x < kDim) {
+      const bool value = threadIdx.x >= kDim / 2;
+      auto* const cached =
+          reinterpret_cast<__nv_bfloat16*>(rows[mine] + (value ? value0 : key0));
+      take_own<kDim>(a.own, r, kv_head, static_cast<int>(threadIdx.x) % (kDim / 2), value,
+                     own_row[value ? 1 : 0], first == 0 ? cached : nullptr);
     }
   }
+  float4 x[kDim / 32][2] = {};
+  if (g < heads) {
+#pragma unroll
+    for (int j = 0; j < kDim / 32; ++j) {
+      const float* const from = a.q.row(r) + (head0 + g) * kDim + 32 * j + 8 * t;
+      x[j][0] = *reinterpret_cast<const float4*>(from);
+      x[j][1] = *reinterpret_cast<const float4*>(from + 4);
+    }
+    if constexpr (kOwn) rotate_query<kDim>(x, a.own.angles.row(r), a.own.pairs, t);
+  }
+  uint32_t q[kDim / 16][2];
+#pragma unroll
+  for (int i = 0; i < kDim / 16; ++i) {
+    const float4 v = x[i / 2][i % 2];
+    q[i][0] = pack(v.x * a.scale, v.y * a.scale);
+    q[i][1] = pack(v.z * a.scale, v.w * a.scale);
+  }
+  if constexpr (kOwn) __syncthreads();
   // Of heads 2t and 2t + 1; the sums of this thread's keys alone.
   float top[2] = {-kInfinity, -kInfinity}, sum[2] = {}, out[kDim / 16][4] = {};
   for (int tile = warp; tile < tiles; tile += kWarps) {
+    if (kOwn && (tile + 1) * kTile > mine) {  // and what stands behind it counts nothing
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (tile * kTile + g + 8 * i < mine) continue;
+#pragma unroll
+        for (int j = 0; j < kDim / 32; ++j)
+          k.of[i][j] = *reinterpret_cast<const uint4*>(own_row[0] + 32 * j + 8 * t);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (tile * kTile + 2 * t + i % 2 + i / 2 * 8 < mine) continue;
+#pragma unroll
+        for (int j = 0; j < kDim / 64; ++j)
+          v.of[i][j] = *reinterpret_cast<const uint4*>(own_row[1] + 64 * j + 8 * g);
+      }
+    }
     float score[4] = {};
 #pragma unroll
     for (int s = 0; s < kDim / 16; ++s) {
@@ -261,13 +347,21 @@ constexpr int kBlocks = 3;
 
 int parts_of(const FlashDecodeArgs& a) { return (a.heads / a.kv_heads + kHeads - 1) / kHeads; }
 
-template <int kDim, int kSplitKeys, int kWarps, int kBlocks>
+template <int kDim, bool kOwn>
 void launch(const FlashDecodeArgs& a, cudaStream_t stream) {
   const int splits = (a.max_keys + kSplitKeys - 1) / kSplitKeys;
   const dim3 grid(static_cast<unsigned>(a.rows), static_cast<unsigned>(a.kv_heads * parts_of(a)),
                   static_cast<unsigned>(splits));
-  launch_kernel(flash_decode_kernel<kDim, kSplitKeys, kWarps, kBlocks>, grid, kWarps * 32, 0,
+  launch_kernel(flash_decode_kernel<kDim, kOwn, kSplitKeys, kWarps, kBlocks>, grid, kWarps * 32, 0,
                 stream, a, splits);
+}
+template <int kDim>
+void launch(const FlashDecodeArgs& a, cudaStream_t stream) {
+  if (a.own.k.data != nullptr) {
+    launch<kDim, true>(a, stream);
+  } else {
+    launch<kDim, false>(a, stream);
+  }
 }
 
 }  // namespace
@@ -277,6 +371,10 @@ bool flash_decode_takes(const F32Rows& q, const F32Rows& out) {
     return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.stride % 4 == 0;
   };
   return even(q) && even(out);
+}
+bool flash_decode_takes(const OwnRows& own, int64_t head_dim) {
+  return own.angles.cols == head_dim && own.angles.stride % 4 == 0 &&
+         reinterpret_cast<uintptr_t>(own.angles.data) % 16 == 0;
 }
 
 int64_t flash_decode_scratch(const FlashDecodeArgs& a) {
@@ -291,9 +389,9 @@ int64_t flash_decode_counters(const FlashDecodeArgs& a) {
 void flash_decode(const FlashDecodeArgs& a, cudaStream_t stream) {
   if (a.rows == 0) return;
   if (a.head_dim == 64) {
-    launch<64, kSplitKeys, kWarps, kBlocks>(a, stream);
+    launch<64>(a, stream);
   } else {
-    launch<128, kSplitKeys, kWarps, kBlocks>(a, stream);
+    launch<128>(a, stream);
   }
 }
 

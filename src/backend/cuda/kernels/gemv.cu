@@ -460,10 +460,10 @@ void gemv(const GemvArgs& a, cudaStream_t stream) {
   }
 }
 
-void quantize_inputs(const F32Rows& x, int8_t* q, float* scales, float* sums, cudaStream_t stream) {
+void quantize_inputs(const F32Rows& x, const Int8Codes& out, cudaStream_t stream) {
   if (x.rows == 0) return;
-  launch_kernel(quantize_kernel, blocks_for(x.rows * x.cols, 256), 256, 0, stream, x, q, scales,
-                sums);
+  launch_kernel(quantize_kernel, blocks_for(x.rows * x.cols, 256), 256, 0, stream, x, out.q,
+                out.scales, out.sums);
 }
 
 void combine_experts(const F32Rows& parts, const F32Rows& weights, const F32Rows& shared,

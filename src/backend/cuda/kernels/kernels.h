@@ -99,6 +99,13 @@ struct Fp8Codes {
 };
 inline constexpr int64_t kFp8Rows = 4;
 
+// Rows in int8 as quantize_inputs() makes them: q [rows, cols], scales [rows, cols / 32], sums
+// [rows, cols / 16]. q null: none are wanted.
+struct Int8Codes {
+  int8_t* q = nullptr;
+  float *scales = nullptr, *sums = nullptr;
+};
+
 // rows.cu
 struct NormArgs {
   F32Rows x, out;
@@ -110,8 +117,7 @@ struct NormArgs {
   // quantize_inputs() makes them, and of columns in whole blocks of 128 as quantize_fp8() does.
   // Only where norm_takes_copies().
   uint16_t* rounded = nullptr;
-  int8_t* q = nullptr;
-  float *q_scales = nullptr, *q_sums = nullptr;
+  Int8Codes int8;
   Fp8Codes fp8;
 };
 bool norm_takes_copies(const NormArgs& a);
@@ -239,9 +245,18 @@ bool flash_takes(const DevicePages& kv, int64_t head_dim);
 void flash(const FlashArgs& a, cudaStream_t stream);
 
 // flash_decode.cu: the same for generated rows. Where flash_takes() and flash_decode_takes().
+// With `own` a row is the only one of its sequence in the step, and its key and value are not in
+// the cache yet: q and own.k are as before rope(), and the row is appended on the way.
+struct OwnRows {
+  F32Rows k, v;        // [rows, kv_heads * head_dim]; data null: the cache has them
+  F32Rows angles;      // [rows, head_dim], of rope_angles()
+  bool pairs = false;  // the layout of rope()
+};
 struct FlashDecodeArgs {
   F32Rows q, out;               // [rows, heads * head_dim]; out may be q
   uint16_t* rounded = nullptr;  // `out` in bfloat16, rows side by side; or null
+  Int8Codes int8;               // `out` in int8
+  OwnRows own;
   DevicePages kv;
   StepTables tables;
   int64_t rows = 0;
@@ -252,6 +267,7 @@ struct FlashDecodeArgs {
   int32_t* arrived = nullptr;  // flash_decode_counters() zeros, which are zeros again afterwards
 };
 bool flash_decode_takes(const F32Rows& q, const F32Rows& out);
+bool flash_decode_takes(const OwnRows& own, int64_t head_dim);
 int64_t flash_decode_scratch(const FlashDecodeArgs& a);
 int64_t flash_decode_counters(const FlashDecodeArgs& a);
 void flash_decode(const FlashDecodeArgs& a, cudaStream_t stream);
@@ -377,8 +393,8 @@ void gemv(const GemvArgs& a, cudaStream_t stream);
 // by side); of `out` and `rounded` of a part, those that are there are written.
 bool narrow_takes(const DeviceWeight& weight);
 void narrow(const GemvArgs& a, cudaStream_t stream);
-// x in int8: q [rows, cols], scales [rows, cols / 32], sums (scale · Σ q) [rows, cols / 16].
-void quantize_inputs(const F32Rows& x, int8_t* q, float* scales, float* sums, cudaStream_t stream);
+// x in int8, each 32 with a scale of their own; sums: scale · Σ q.
+void quantize_inputs(const F32Rows& x, const Int8Codes& out, cudaStream_t stream);
 // out[t] = Σ_k weights[t, k] · parts[t · k + …] + shared[t]
 void combine_experts(const F32Rows& parts, const F32Rows& weights, const F32Rows& shared,
                      const F32Rows& out, cudaStream_t stream);

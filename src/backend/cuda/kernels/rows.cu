@@ -1,110 +1,93 @@
 // What is computed row by row: norms, sums, rope, lookups.
 #include "backend/cuda/kernels/decode.cuh"
 #include "backend/cuda/kernels/fp8.cuh"
+#include "backend/cuda/kernels/mma.cuh"
 
 namespace fathom::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 
-// Four inputs in int8 (gemv.cu: quantize_kernel): eight neighbouring threads have 32.
-__device__ void quantize_four(const NormArgs& a, int64_t r, int64_t i, float4 v) {
-  const unsigned mask = __activemask();  // whole groups of eight: the columns are blocks of 32
-  float top = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-#pragma unroll
-  for (int o = 4; o > 0; o /= 2) top = fmaxf(top, __shfl_xor_sync(mask, top, o));
-  const float scale = top / 127.0f;
-  const auto part = [&](float x) { return scale > 0 ? __float2int_rn(x / scale) : 0; };
-  const int q[4] = {part(v.x), part(v.y), part(v.z), part(v.w)};
-  const int64_t cols = a.x.cols;
-  *reinterpret_cast<char4*>(a.q + r * cols + i) =
-      char4{static_cast<signed char>(q[0]), static_cast<signed char>(q[1]),
-            static_cast<signed char>(q[2]), static_cast<signed char>(q[3])};
-  int sum = q[0] + q[1] + q[2] + q[3];
-#pragma unroll
-  for (int o = 2; o > 0; o /= 2) sum += __shfl_xor_sync(mask, sum, o);
-  if (i % 32 == 0) a.q_scales[r * (cols / 32) + i / 32] = scale;
-  if (i % 16 == 0) a.q_sums[r * (cols / 16) + i / 16] = scale * static_cast<float>(sum);
-}
-
-// Four neighbouring values a thread and round, all in registers.
 constexpr int kNormThreads = 512;
-constexpr int kNormRounds = 4;
 
-template <bool kFour>
-__global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormArgs a) {
+// The sum over all threads of the block, warp by warp.
+__device__ float norm_sum(float v) {
   __shared__ float shared[kNormThreads / 32];
-  begin_kernel();
-  constexpr int kEach = kFour ? 4 : 1;
-  const int64_t r = blockIdx.x, cols = a.x.cols, stride = static_cast<int64_t>(blockDim.x) * kEach;
-  float* x = a.x.row(r);
-  float* out = a.out.row(r);
-  const float* delta = a.delta.data != nullptr ? a.delta.row(r) : nullptr;
-  const auto add4 = [](float4 u, float4 v) {
-    return float4{u.x + v.x, u.y + v.y, u.z + v.z, u.w + v.w};
-  };
-  float4 kept[kNormRounds];
-  float squares = 0;
-  int round = 0;
-  for (int64_t i = threadIdx.x * kEach; i < cols; i += stride, ++round) {
-    float4 v;
-    if constexpr (kFour) {
-      v = *reinterpret_cast<const float4*>(x + i);
-      if (delta != nullptr) {
-        v = add4(v, *reinterpret_cast<const float4*>(delta + i));
-        *reinterpret_cast<float4*>(x + i) = v;
-      }
-      squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-    } else {
-      v = {x[i], 0, 0, 0};
-      if (delta != nullptr) x[i] = v.x += delta[i];
-      squares += v.x * v.x;
-    }
-#pragma unroll
-    for (int k = 0; k < kNormRounds; ++k)
-      if (k == round) kept[k] = v;
-  }
-  squares = warp_sum(squares);
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = squares;
+  v = warp_sum(v);
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
   __syncthreads();
   float total = 0;
   for (unsigned i = 0; i < blockDim.x / 32; ++i) total += shared[i];
-  const float scale = 1.0f / sqrtf(total / static_cast<float>(cols) + a.eps);
-  round = 0;
-  for (int64_t i = threadIdx.x * kEach; i < cols; i += stride, ++round) {
-    float4 v;
-    // What did not fit the registers is read again: each thread what itself wrote.
-    if (round >= kNormRounds) {
-      if constexpr (kFour)
-        v = *reinterpret_cast<const float4*>(x + i);
-      else
-        v = {x[i], 0, 0, 0};
-    }
+  return total;
+}
+
+__global__ void __launch_bounds__(kNormThreads) rms_norm_kernel(NormArgs a) {
+  begin_kernel();
+  const int64_t r = blockIdx.x, cols = a.x.cols;
+  float* x = a.x.row(r);
+  const float* delta = a.delta.data != nullptr ? a.delta.row(r) : nullptr;
+  float squares = 0;
+  for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
+    if (delta != nullptr) x[i] += delta[i];
+    squares += x[i] * x[i];
+  }
+  const float scale = 1.0f / sqrtf(norm_sum(squares) / static_cast<float>(cols) + a.eps);
+  for (int64_t i = threadIdx.x; i < cols; i += blockDim.x)
+    a.out.row(r)[i] = x[i] * scale * (a.weight != nullptr ? a.weight[i] : 1.0f);
+}
+
+// The same where a thread takes four neighbouring values kRounds times, all under way at once: with
+// few rows what counts is how long one takes.
+template <int kRounds>
+__global__ void __launch_bounds__(kNormThreads) rms_norm_kernel4(NormArgs a) {
+  let_next_begin();
+  const int64_t r = blockIdx.x, cols = a.x.cols;
+  const int step = static_cast<int>(blockDim.x) * 4, first = static_cast<int>(threadIdx.x) * 4;
+  float4 w[kRounds], v[kRounds], d[kRounds];
 #pragma unroll
-    for (int k = 0; k < kNormRounds; ++k)
-      if (k == round) v = kept[k];
-    if constexpr (kFour) {
-      float4 w{1, 1, 1, 1};
-      if (a.weight != nullptr) w = *reinterpret_cast<const float4*>(a.weight + i);
-      v = {v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w};
-      *reinterpret_cast<float4*>(out + i) = v;
-      if (a.rounded != nullptr) {
-        const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y);
-        const __nv_bfloat162 high = __floats2bfloat162_rn(v.z, v.w);
-        uint2 bits;
-        bits.x = *reinterpret_cast<const uint32_t*>(&low);
-        bits.y = *reinterpret_cast<const uint32_t*>(&high);
-        *reinterpret_cast<uint2*>(a.rounded + r * cols + i) = bits;
-      }
-      if (a.q != nullptr) quantize_four(a, r, i, v);
-      if (a.fp8.q != nullptr) {
-        float fp8_scale;
-        const uint32_t codes = fp8_four(v, fp8_scale);
-        *reinterpret_cast<uint32_t*>(a.fp8.q + r * cols + i) = codes;
-        if (i % 128 == 0) a.fp8.scales[i / 128 * a.fp8.rows + r] = fp8_scale;
-      }
-    } else {
-      out[i] = v.x * scale * (a.weight != nullptr ? a.weight[i] : 1.0f);
+  for (int k = 0; k < kRounds; ++k) {
+    w[k] = {1, 1, 1, 1};
+    v[k] = d[k] = {0, 0, 0, 0};
+    const int i = first + k * step;
+    if (a.weight != nullptr && i < cols) w[k] = *reinterpret_cast<const float4*>(a.weight + i);
+  }
+  wait_for_others();
+  float* const x = a.x.row(r);
+  const bool adds = a.delta.data != nullptr;
+#pragma unroll
+  for (int k = 0; k < kRounds; ++k) {
+    const int i = first + k * step;
+    if (i >= cols) continue;
+    v[k] = *reinterpret_cast<const float4*>(x + i);
+    if (adds) d[k] = *reinterpret_cast<const float4*>(a.delta.row(r) + i);
+  }
+  float squares = 0;
+#pragma unroll
+  for (int k = 0; k < kRounds; ++k) {
+    const int i = first + k * step;
+    if (adds) {
+      v[k] = {v[k].x + d[k].x, v[k].y + d[k].y, v[k].z + d[k].z, v[k].w + d[k].w};
+      if (i < cols) *reinterpret_cast<float4*>(x + i) = v[k];
+    }
+    squares += v[k].x * v[k].x + v[k].y * v[k].y + v[k].z * v[k].z + v[k].w * v[k].w;
+  }
+  const float scale = 1.0f / sqrtf(norm_sum(squares) / static_cast<float>(cols) + a.eps);
+#pragma unroll
+  for (int k = 0; k < kRounds; ++k) {
+    const int i = first + k * step;
+    if (i >= cols) continue;
+    const float4 y = {v[k].x * scale * w[k].x, v[k].y * scale * w[k].y, v[k].z * scale * w[k].z,
+                      v[k].w * scale * w[k].w};
+    *reinterpret_cast<float4*>(a.out.row(r) + i) = y;
+    if (a.rounded != nullptr) {
+      *reinterpret_cast<uint2*>(a.rounded + r * cols + i) = {pack(y.x, y.y), pack(y.z, y.w)};
+    }
+    if (a.int8.q != nullptr) quantize_four(a.int8, cols, r, i, y);
+    if (a.fp8.q != nullptr) {
+      float fp8_scale;
+      const uint32_t codes = fp8_four(y, fp8_scale);
+      *reinterpret_cast<uint32_t*>(a.fp8.q + r * cols + i) = codes;
+      if (i % 128 == 0) a.fp8.scales[i / 128 * a.fp8.rows + r] = fp8_scale;
     }
   }
 }
@@ -220,25 +203,40 @@ bool launches_early() {
   return early;
 }
 
+// Columns that rms_norm_kernel4 takes.
+constexpr int64_t kMostNormColumns = 8 * kNormThreads * 4;
+
 bool norm_takes_copies(const NormArgs& a) {
   const auto even = [](const void* p, int64_t stride) {
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 4 == 0;
   };
-  return a.x.cols % 32 == 0 && even(a.x.data, a.x.stride) && even(a.out.data, a.out.stride) &&
-         even(a.delta.data, a.delta.stride) && even(a.weight, 0);
+  return a.x.cols % 32 == 0 && a.x.cols <= kMostNormColumns && even(a.x.data, a.x.stride) &&
+         even(a.out.data, a.out.stride) && even(a.delta.data, a.delta.stride) && even(a.weight, 0);
 }
 
 void rms_norm(const NormArgs& a, cudaStream_t stream) {
-  const bool four = norm_takes_copies(a);
-  const int64_t each = four ? 4 : 1;
-  // By the width alone: the order of the sum is the same for every row.
-  int threads = 32;
-  while (threads < kNormThreads && threads * each < a.x.cols) threads *= 2;
   const auto rows = static_cast<unsigned>(a.x.rows);
-  if (four) {
-    launch_kernel(rms_norm_kernel<true>, rows, threads, 0, stream, a);
-  } else {
-    launch_kernel(rms_norm_kernel<false>, rows, threads, 0, stream, a);
+  if (!norm_takes_copies(a)) {
+    launch_kernel(rms_norm_kernel, rows, kNormThreads, 0, stream, a);
+    return;
+  }
+  // By the width alone: the order of the sum is the same for every row.
+  const int64_t fours = a.x.cols / 4;
+  const int64_t rounds = (fours + kNormThreads - 1) / kNormThreads;
+  const int64_t warps = (fours + rounds * 32 - 1) / (rounds * 32);
+  const auto threads = static_cast<unsigned>(warps * 32);
+  const auto launch = [&](auto kernel) { launch_kernel(kernel, rows, threads, 0, stream, a); };
+  switch (rounds) {
+    case 1:
+      return launch(rms_norm_kernel4<1>);
+    case 2:
+      return launch(rms_norm_kernel4<2>);
+    case 3:
+      return launch(rms_norm_kernel4<3>);
+    case 4:
+      return launch(rms_norm_kernel4<4>);
+    default:
+      return launch(rms_norm_kernel4<8>);
   }
 }
 
